@@ -1,0 +1,1 @@
+//! Keys, certificates, join tokens and TLS of a node; knows no store.

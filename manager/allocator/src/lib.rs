@@ -1,0 +1,1 @@
+//! What tasks hold: node-independent resources a task needs before it is scheduled.

@@ -1,0 +1,1 @@
+//! What users ask: validation, defaults, views and verbs, behind every front.

@@ -1,0 +1,1 @@
+//! Telling workers: sessions, heartbeats, assignments, statuses.

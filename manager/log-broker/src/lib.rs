@@ -1,0 +1,1 @@
+//! Container output on its way from workers to the user.

@@ -1,0 +1,1 @@
+//! Which tasks exist: reconciling services, restarts, updates, history.

@@ -1,0 +1,1 @@
+//! Issuing identity: join tokens against certificates.

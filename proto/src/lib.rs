@@ -1,0 +1,1 @@
+//! The wire formats: generated messages and services, and their conversions to the nouns.

@@ -1,0 +1,1 @@
+//! The daemon on every node: options, listeners, identity, role changes, shutdown.

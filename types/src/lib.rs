@@ -1,0 +1,1 @@
+//! The nouns of the cluster: ids, specs, objects and task states; no IO.

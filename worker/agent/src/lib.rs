@@ -1,0 +1,1 @@
+//! Talks to managers: session, assignments, reports; keeps the node's tasks.

@@ -1,0 +1,1 @@
+//! The container runtime: namespaces, cgroups, overlayfs, seccomp, and the shims.

@@ -1,0 +1,1 @@
+//! Images on this node: load, import, verify, store, and the layers a container mounts.

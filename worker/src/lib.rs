@@ -1,0 +1,1 @@
+//! Wires the worker's parts together: the container executor and its state directory.

@@ -1,0 +1,119 @@
+//! What a task runs: the container part of a service's spec.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Labels;
+
+/// Grace between stop signal and kill when the spec names none (S22.04).
+pub const STOP_GRACE_DEFAULT: Duration = Duration::from_secs(10);
+
+/// What to run and how it is confined.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ContainerSpec {
+    /// Image reference, as the user wrote it or with a digest added.
+    pub image: String,
+    /// Labels of the container.
+    pub labels: Labels,
+    /// Replaces the image's entrypoint when not empty.
+    pub command: Vec<String>,
+    /// Replaces the image's command when not empty.
+    pub args: Vec<String>,
+    /// Host name inside; empty means the task's id, shortened.
+    pub hostname: String,
+    /// `NAME=value`, later ones win over the image's.
+    pub env: Vec<String>,
+    /// Working directory; empty means the image's.
+    pub dir: String,
+    /// `user[:group]` by name or number; empty means the image's.
+    pub user: String,
+    /// Additional groups, by name or number.
+    pub groups: Vec<String>,
+    /// Signal that asks the container to stop (`SIGTERM`, `15`); empty means the image's.
+    pub stop_signal: String,
+    /// Time between stop signal and kill.
+    #[serde(with = "optional_nanos")]
+    pub stop_grace_period: Option<Duration>,
+    /// File systems to mount.
+    pub mounts: Vec<Mount>,
+    /// Mount the root file system read-only.
+    pub read_only: bool,
+    /// Capabilities beyond the default set, `CAP_…` or `ALL`.
+    pub capability_add: Vec<String>,
+    /// Capabilities taken out of the default set, `CAP_…` or `ALL`.
+    pub capability_drop: Vec<String>,
+    /// Resource limits of the processes.
+    pub ulimits: Vec<Ulimit>,
+}
+
+impl ContainerSpec {
+    /// The grace period in force.
+    #[must_use]
+    pub fn stop_grace(&self) -> Duration {
+        self.stop_grace_period.unwrap_or(STOP_GRACE_DEFAULT)
+    }
+}
+
+/// A file system mounted into the container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Mount {
+    /// What kind of file system.
+    #[serde(rename = "Type")]
+    pub kind: MountKind,
+    /// Path on the node for a bind mount; empty for tmpfs.
+    pub source: String,
+    /// Absolute path in the container.
+    pub target: String,
+    /// Mounted read-only.
+    pub read_only: bool,
+    /// Size limit of a tmpfs in bytes; zero means the kernel's default.
+    pub tmpfs_size_bytes: u64,
+    /// Mode of a tmpfs's root; zero means 1777.
+    pub tmpfs_mode: u32,
+}
+
+/// Kinds of mounts a service can have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountKind {
+    /// A directory or file of the node.
+    #[default]
+    Bind,
+    /// Memory.
+    Tmpfs,
+}
+
+/// One resource limit, by the names of `ulimit` (`nofile`, `nproc`…).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Ulimit {
+    /// Name of the limit.
+    pub name: String,
+    /// Soft value; -1 means unlimited.
+    pub soft: i64,
+    /// Hard value; -1 means unlimited.
+    pub hard: i64,
+}
+
+mod optional_nanos {
+    //! `null` or whole nanoseconds.
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(v: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+        match v {
+            Some(v) => s.serialize_some(&u64::try_from(v.as_nanos()).unwrap_or(u64::MAX)),
+            None => s.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(d)?.map(Duration::from_nanos))
+    }
+}

@@ -13,7 +13,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     files.sort();
     let descriptors = protox::compile(&files, ["proto"])?;
-    // bytes fields hold log lines and archives: shared buffers instead of copies.
-    tonic_prost_build::configure().bytes(".swarm.daemon.v1").compile_fds(descriptors)?;
+    tonic_prost_build::configure().include_file("packages.rs").compile_fds(descriptors)?;
     Ok(())
 }

@@ -3,43 +3,31 @@
 //! A message is only a format: past the edge of a component everything is a type of the `types`
 //! crate. Conversions towards the wire cannot fail; those from it report which field was wrong.
 
-/// The objects of the cluster.
-pub mod objects {
-    #![allow(missing_docs, clippy::all, reason = "generated")]
-    tonic::include_proto!("swarm.objects.v1");
+mod packages {
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::unwrap_used,
+        clippy::allow_attributes_without_reason,
+        reason = "generated"
+    )]
+    include!(concat!(env!("OUT_DIR"), "/packages.rs"));
 }
-/// Transactions and snapshots of the store.
-pub mod store {
-    #![allow(missing_docs, clippy::all, reason = "generated")]
-    tonic::include_proto!("swarm.store.v1");
-}
+
 /// Issuing identity.
-pub mod ca {
-    #![allow(missing_docs, clippy::all, reason = "generated")]
-    tonic::include_proto!("swarm.ca.v1");
-}
-/// Between managers.
-pub mod raft {
-    #![allow(missing_docs, clippy::all, reason = "generated")]
-    tonic::include_proto!("swarm.raft.v1");
-}
-/// Between agents and the leader.
-pub mod dispatcher {
-    #![allow(missing_docs, clippy::all, reason = "generated")]
-    tonic::include_proto!("swarm.dispatcher.v1");
-}
-/// Container output.
-pub mod logs {
-    #![allow(missing_docs, clippy::all, reason = "generated")]
-    tonic::include_proto!("swarm.logs.v1");
-}
+pub use packages::swarm::ca::v1 as ca;
 /// What users ask of the cluster.
-pub mod control {
-    #![allow(missing_docs, clippy::all, reason = "generated")]
-    tonic::include_proto!("swarm.control.v1");
-}
+pub use packages::swarm::control::v1 as control;
 /// What a local user asks of the daemon.
-pub mod daemon {
-    #![allow(missing_docs, clippy::all, reason = "generated")]
-    tonic::include_proto!("swarm.daemon.v1");
-}
+pub use packages::swarm::daemon::v1 as daemon;
+/// Between agents and the leader.
+pub use packages::swarm::dispatcher::v1 as dispatcher;
+/// Container output.
+pub use packages::swarm::logs::v1 as logs;
+/// The objects of the cluster.
+pub use packages::swarm::objects::v1 as objects;
+/// Between managers.
+pub use packages::swarm::raft::v1 as raft;
+/// Transactions and snapshots of the store.
+pub use packages::swarm::store::v1 as store;

@@ -1,1 +1,27 @@
 //! What is true: the objects of the cluster in memory, transactions on them, and the watch.
+//!
+//! One writer (the Raft apply loop) changes a [`State`] transaction by transaction; readers take
+//! O(1) snapshots and never block it. A transaction carries the versions it read and is checked
+//! when applied, so nobody holds a lock across consensus. Applying is deterministic: it reads no
+//! clock, no randomness and no options, so every manager holds the same state at the same index.
+
+mod apply;
+pub mod codec;
+mod object;
+mod planner;
+mod propose;
+mod state;
+mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod transaction;
+
+pub use object::{Kind, Object, ObjectId};
+pub use planner::{Plan, PlanContext, Planner};
+pub use propose::{Propose, ProposeError};
+pub use state::State;
+pub use store::{Commit, Event, RestoreError, Store, Watch};
+pub use transaction::{
+    Action, Change, Refusal, RefusalReason, TRANSACTION_ACTIONS_MAX, TRANSACTION_BYTES_MAX,
+    Transaction,
+};

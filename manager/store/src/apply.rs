@@ -1,0 +1,279 @@
+//! Applying a transaction: every check, then every change, the same on each manager.
+
+use std::sync::Arc;
+
+use types::node::{Availability, NodeDescription, NodeState, NodeStatus};
+use types::{Meta, NodeId, Service, Task, TaskId, TaskState, TaskStatus, Timestamp, Version};
+
+use crate::{Action, Change, Object, ObjectId, Refusal, RefusalReason, State, Transaction};
+
+impl State {
+    /// Applies a transaction as number `version`, whole or not at all.
+    ///
+    /// The version moves on even when the transaction is refused: it counts log entries.
+    ///
+    /// # Errors
+    /// The first action that was refused, and why.
+    pub fn apply(
+        &mut self,
+        version: Version,
+        transaction: &Transaction,
+    ) -> Result<Vec<Change>, Refusal> {
+        debug_assert!(version > self.version, "log entries apply in order");
+        let mut step = Step {
+            state: self.clone(),
+            version,
+            now: transaction.now,
+            changes: vec![],
+        };
+        for (index, action) in transaction.actions.iter().enumerate() {
+            if let Err((reason, object)) = step.act(action) {
+                self.version = version;
+                return Err(Refusal {
+                    action: index,
+                    reason,
+                    object,
+                });
+            }
+        }
+        let Step {
+            mut state, changes, ..
+        } = step;
+        state.version = version;
+        *self = state;
+        Ok(changes)
+    }
+}
+
+/// A transaction half-way through, on a copy of the state.
+struct Step {
+    state: State,
+    version: Version,
+    now: Timestamp,
+    changes: Vec<Change>,
+}
+
+type Checked = Result<(), (RefusalReason, String)>;
+
+impl Step {
+    fn act(&mut self, action: &Action) -> Checked {
+        match action {
+            Action::Create(object) => self.create(object.clone()),
+            Action::Update(object) => self.update(object.clone()),
+            Action::Remove { id, version } => self.remove(*id, *version),
+            Action::TaskStatus { task, status } => {
+                self.task_status(*task, status);
+                Ok(())
+            }
+            Action::TaskDesired { task, desired } => {
+                self.task_desired(*task, *desired);
+                Ok(())
+            }
+            Action::TaskAssign { task, node, status } => {
+                self.task_assign(*task, *node, status);
+                Ok(())
+            }
+            Action::NodeStatus {
+                node,
+                status,
+                description,
+            } => {
+                self.node_status(*node, status, description.as_ref());
+                Ok(())
+            }
+        }
+    }
+
+    fn create(&mut self, object: Object) -> Checked {
+        let id = object.id();
+        let taken = match &object {
+            // There is one cluster, whatever its id.
+            Object::Cluster(_) => self.state.cluster.is_some(),
+            Object::Node(_) | Object::Service(_) | Object::Task(_) => {
+                self.state.object(id).is_some()
+            }
+        };
+        if taken {
+            return Err((RefusalReason::Exists, id.to_string()));
+        }
+        if let Object::Service(service) = &object {
+            self.check_name(service)?;
+        }
+        let meta = Meta {
+            version: self.version,
+            created_at: self.now,
+            updated_at: self.now,
+        };
+        let object = match object {
+            Object::Service(mut service) => {
+                Arc::make_mut(&mut service).spec_version = self.version;
+                Object::Service(service)
+            }
+            Object::Task(task) => Object::Task(self.share_spec(task)),
+            Object::Node(_) | Object::Cluster(_) => object,
+        };
+        self.put(object.with_meta(meta));
+        Ok(())
+    }
+
+    fn update(&mut self, object: Object) -> Checked {
+        let id = object.id();
+        let old = self.stored(id, Some(object.meta().version))?;
+        let object = match (object, &old) {
+            (Object::Service(mut service), Object::Service(old)) => {
+                self.check_name(&service)?;
+                if service.spec == old.spec {
+                    // Equal content keeps sharing the stored spec with the tasks made from it.
+                    let service = Arc::make_mut(&mut service);
+                    service.spec = old.spec.clone();
+                    service.spec_version = old.spec_version;
+                } else {
+                    let service = Arc::make_mut(&mut service);
+                    service.spec_version = self.version;
+                    if service.spec.task == old.spec.task {
+                        service.spec.task = old.spec.task.clone();
+                    }
+                }
+                Object::Service(service)
+            }
+            (object, _) => object,
+        };
+        let meta = Meta {
+            version: self.version,
+            updated_at: self.now,
+            ..*old.meta()
+        };
+        self.put(object.with_meta(meta));
+        Ok(())
+    }
+
+    fn remove(&mut self, id: ObjectId, version: Option<Version>) -> Checked {
+        self.stored(id, version)?;
+        let old = self.state.take(id);
+        self.changes.push(Change { old, new: None });
+        Ok(())
+    }
+
+    fn task_status(&mut self, id: TaskId, status: &TaskStatus) {
+        let Some(task) = self.state.task(id) else {
+            return;
+        };
+        if status.state < task.status.state {
+            return;
+        }
+        let status = TaskStatus {
+            applied_at: self.now,
+            ..status.clone()
+        };
+        self.put_task(Task {
+            status,
+            ..Task::clone(task)
+        });
+    }
+
+    fn task_desired(&mut self, id: TaskId, desired: TaskState) {
+        let Some(task) = self.state.task(id) else {
+            return;
+        };
+        if desired > task.desired_state {
+            self.put_task(Task {
+                desired_state: desired,
+                ..Task::clone(task)
+            });
+        }
+    }
+
+    fn task_assign(&mut self, id: TaskId, node: NodeId, status: &TaskStatus) {
+        let Some(task) = self.state.task(id) else {
+            return;
+        };
+        let waits = task.status.state == TaskState::Pending
+            && task.desired_state <= TaskState::Complete
+            && task.node_id.is_none_or(|chosen| chosen == node);
+        let takes = self.state.node(node).is_some_and(|node| {
+            node.status.state == NodeState::Ready && node.spec.availability == Availability::Active
+        });
+        if waits && takes {
+            let status = TaskStatus {
+                applied_at: self.now,
+                ..status.clone()
+            };
+            self.put_task(Task {
+                status,
+                node_id: Some(node),
+                ..Task::clone(task)
+            });
+        }
+    }
+
+    fn node_status(
+        &mut self,
+        id: NodeId,
+        status: &NodeStatus,
+        description: Option<&NodeDescription>,
+    ) {
+        let Some(node) = self.state.node(id) else {
+            return;
+        };
+        let mut node = types::Node::clone(node);
+        node.status = status.clone();
+        if let Some(description) = description {
+            node.description = Some(description.clone());
+        }
+        node.meta.version = self.version;
+        node.meta.updated_at = self.now;
+        self.put(Object::from(node));
+    }
+
+    /// The stored object, if it exists and, where asked, still has `version`.
+    fn stored(
+        &self,
+        id: ObjectId,
+        version: Option<Version>,
+    ) -> Result<Object, (RefusalReason, String)> {
+        let Some(old) = self.state.object(id) else {
+            return Err((RefusalReason::NotFound, id.to_string()));
+        };
+        match version {
+            Some(version) if version != old.meta().version => {
+                Err((RefusalReason::Stale, id.to_string()))
+            }
+            Some(_) | None => Ok(old),
+        }
+    }
+
+    fn check_name(&self, service: &Service) -> Checked {
+        match self.state.service_by_name(&service.spec.name) {
+            Some(holder) if holder.id != service.id => Err((
+                RefusalReason::NameTaken,
+                format!("service {}", service.spec.name),
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Tasks made from the service's current spec share it instead of holding a copy each.
+    fn share_spec(&self, mut task: Arc<Task>) -> Arc<Task> {
+        if let Some(service) = self.state.service(task.service_id)
+            && service.spec.task == task.spec
+        {
+            Arc::make_mut(&mut task).spec = service.spec.task.clone();
+        }
+        task
+    }
+
+    fn put_task(&mut self, mut task: Task) {
+        task.meta.version = self.version;
+        task.meta.updated_at = self.now;
+        self.put(Object::from(task));
+    }
+
+    fn put(&mut self, object: Object) {
+        let new = Some(object.clone());
+        let old = self.state.put(object);
+        self.changes.push(Change { old, new });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! The objects and their indexes at one version; copying it costs nothing.
+
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+use types::{Cluster, Node, NodeId, Service, ServiceId, Task, TaskId, Version};
+
+use crate::{Object, ObjectId};
+
+/// Everything that is true at one version.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    pub(crate) version: Version,
+    pub(crate) cluster: Option<Arc<Cluster>>,
+    nodes: OrdMap<NodeId, Arc<Node>>,
+    services: OrdMap<ServiceId, Arc<Service>>,
+    tasks: OrdMap<TaskId, Arc<Task>>,
+    service_names: OrdMap<String, ServiceId>,
+    tasks_by_slot: OrdSet<(ServiceId, u64, TaskId)>,
+    tasks_by_node: OrdSet<(NodeId, TaskId)>,
+}
+
+impl State {
+    /// Index of the last applied transaction.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The cluster's settings; none before the cluster was made.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Arc<Cluster>> {
+        self.cluster.as_ref()
+    }
+
+    /// The node with this id.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
+        self.nodes.get(&id)
+    }
+
+    /// Every node, by id.
+    pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.values()
+    }
+
+    /// The service with this id.
+    #[must_use]
+    pub fn service(&self, id: ServiceId) -> Option<&Arc<Service>> {
+        self.services.get(&id)
+    }
+
+    /// Every service, by id.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// The service of this name, whatever its case (S1.04).
+    #[must_use]
+    pub fn service_by_name(&self, name: &str) -> Option<&Arc<Service>> {
+        self.services
+            .get(self.service_names.get(&name.to_lowercase())?)
+    }
+
+    /// Services whose id starts with `prefix`, by id.
+    pub fn services_with_prefix<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Service>> {
+        self.services
+            .values()
+            .filter(move |service| service.id.as_str().starts_with(prefix))
+    }
+
+    /// The task with this id.
+    #[must_use]
+    pub fn task(&self, id: TaskId) -> Option<&Arc<Task>> {
+        self.tasks.get(&id)
+    }
+
+    /// Every task, by id.
+    pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks.values()
+    }
+
+    /// Number of tasks.
+    #[must_use]
+    pub fn tasks_count(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Tasks of a service, slot by slot.
+    pub fn tasks_of_service(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks_by_slot
+            .range((service, 0, TaskId::MIN)..=(service, u64::MAX, TaskId::MAX))
+            .map(|(_, _, id)| self.indexed(*id))
+    }
+
+    /// Tasks that fill, or filled, one slot of a service.
+    pub fn tasks_in_slot(&self, service: ServiceId, slot: u64) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks_by_slot
+            .range((service, slot, TaskId::MIN)..=(service, slot, TaskId::MAX))
+            .map(|(_, _, id)| self.indexed(*id))
+    }
+
+    /// Tasks given to a node.
+    pub fn tasks_on_node(&self, node: NodeId) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks_by_node
+            .range((node, TaskId::MIN)..=(node, TaskId::MAX))
+            .map(|(_, id)| self.indexed(*id))
+    }
+
+    /// The object with this id, of whatever kind.
+    #[must_use]
+    pub fn object(&self, id: ObjectId) -> Option<Object> {
+        match id {
+            ObjectId::Node(id) => self.node(id).cloned().map(Object::Node),
+            ObjectId::Service(id) => self.service(id).cloned().map(Object::Service),
+            ObjectId::Task(id) => self.task(id).cloned().map(Object::Task),
+            ObjectId::Cluster(id) => self
+                .cluster
+                .as_ref()
+                .filter(|c| c.id == id)
+                .cloned()
+                .map(Object::Cluster),
+        }
+    }
+
+    /// Every object: the cluster first, then nodes, services, tasks.
+    pub fn objects(&self) -> impl Iterator<Item = Object> {
+        let cluster = self.cluster.iter().cloned().map(Object::Cluster);
+        let nodes = self.nodes.values().cloned().map(Object::Node);
+        let services = self.services.values().cloned().map(Object::Service);
+        let tasks = self.tasks.values().cloned().map(Object::Task);
+        cluster.chain(nodes).chain(services).chain(tasks)
+    }
+
+    fn indexed(&self, id: TaskId) -> &Arc<Task> {
+        self.tasks
+            .get(&id)
+            .expect("indexes hold only ids of stored tasks")
+    }
+
+    /// Puts an object in, in place of its former self, and keeps the indexes true.
+    pub(crate) fn put(&mut self, object: Object) -> Option<Object> {
+        let old = self.take(object.id());
+        match object {
+            Object::Node(node) => {
+                self.nodes.insert(node.id, node);
+            }
+            Object::Service(service) => {
+                self.service_names
+                    .insert(service.spec.name.to_lowercase(), service.id);
+                self.services.insert(service.id, service);
+            }
+            Object::Task(task) => {
+                self.tasks_by_slot
+                    .insert((task.service_id, task.slot, task.id));
+                if let Some(node) = task.node_id {
+                    self.tasks_by_node.insert((node, task.id));
+                }
+                self.tasks.insert(task.id, task);
+            }
+            Object::Cluster(cluster) => self.cluster = Some(cluster),
+        }
+        old
+    }
+
+    /// Takes an object out of the maps and indexes.
+    pub(crate) fn take(&mut self, id: ObjectId) -> Option<Object> {
+        match id {
+            ObjectId::Node(id) => self.nodes.remove(&id).map(Object::Node),
+            ObjectId::Service(id) => {
+                let service = self.services.remove(&id)?;
+                self.service_names.remove(&service.spec.name.to_lowercase());
+                Some(Object::Service(service))
+            }
+            ObjectId::Task(id) => {
+                let task = self.tasks.remove(&id)?;
+                self.tasks_by_slot
+                    .remove(&(task.service_id, task.slot, task.id));
+                if let Some(node) = task.node_id {
+                    self.tasks_by_node.remove(&(node, task.id));
+                }
+                Some(Object::Task(task))
+            }
+            ObjectId::Cluster(id) => {
+                if self.cluster.as_ref()?.id == id {
+                    self.cluster.take().map(Object::Cluster)
+                } else {
+                    None
+                }
+            }
+        }
+    }
+}

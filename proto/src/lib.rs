@@ -8,6 +8,8 @@ mod packages {
         missing_docs,
         unreachable_pub,
         clippy::all,
+        clippy::too_many_lines,
+        clippy::disallowed_methods,
         clippy::unwrap_used,
         clippy::allow_attributes_without_reason,
         reason = "generated"

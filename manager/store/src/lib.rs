@@ -6,7 +6,8 @@
 //! clock, no randomness and no options, so every manager holds the same state at the same index.
 
 mod apply;
-pub mod codec;
+// codec follows with the conversions
+
 mod object;
 mod planner;
 mod propose;

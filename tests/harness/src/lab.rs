@@ -1,0 +1,261 @@
+//! A lab: a hub network, nodes on it, and the promise that all of it disappears.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::net::{inside, ip};
+use crate::{Node, Programs};
+
+/// Labs made by this process so far, so that their names differ.
+static LABS: AtomicU32 = AtomicU32::new(0);
+
+/// How a lab is made.
+#[derive(Clone, Debug)]
+pub struct LabOptions {
+    /// What it runs.
+    pub programs: Programs,
+    /// Where state and logs go; a fresh directory below is made and removed.
+    pub parent_dir: PathBuf,
+    /// Keep directory, namespaces and processes on drop, for a person to look at.
+    pub keep: bool,
+}
+
+impl LabOptions {
+    /// A lab of these programs below the system's temporary directory.
+    #[must_use]
+    pub fn new(programs: Programs) -> Self {
+        Self {
+            programs,
+            parent_dir: std::env::temp_dir(),
+            keep: false,
+        }
+    }
+}
+
+/// A hub network with nodes on it.
+pub struct Lab {
+    name: String,
+    dir: PathBuf,
+    options: LabOptions,
+    nodes: Vec<Node>,
+}
+
+impl Lab {
+    /// Makes the hub network and a directory; no nodes yet.
+    ///
+    /// # Errors
+    /// When namespaces or directories cannot be made.
+    pub fn new(options: LabOptions) -> Result<Self> {
+        if let Some(reason) = crate::unavailable() {
+            bail!("a lab cannot run here: {reason}");
+        }
+        let number = LABS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("swl{}x{number}", std::process::id());
+        let dir = options.parent_dir.join(&name);
+        std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        let lab = Self {
+            name,
+            dir,
+            options,
+            nodes: Vec::new(),
+        };
+        let hub = lab.hub();
+        ip(&["netns", "add", &hub])?;
+        ip(&["-n", &hub, "link", "add", "br0", "type", "bridge"])?;
+        ip(&[
+            "-n",
+            &hub,
+            "link",
+            "set",
+            "br0",
+            "type",
+            "bridge",
+            "forward_delay",
+            "0",
+        ])?;
+        ip(&["-n", &hub, "addr", "add", "10.77.0.254/24", "dev", "br0"])?;
+        ip(&["-n", &hub, "link", "set", "br0", "up"])?;
+        ip(&["-n", &hub, "link", "set", "lo", "up"])?;
+        Ok(lab)
+    }
+
+    fn hub(&self) -> String {
+        format!("{}-hub", self.name)
+    }
+
+    /// Directory of the lab: each node's state and logs lie in one below.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Adds a machine, switched on, its daemon not yet started.
+    ///
+    /// # Errors
+    /// When its network or first process cannot be made.
+    pub fn add_node(&mut self) -> Result<usize> {
+        let index = self.nodes.len();
+        let number = u8::try_from(index + 1).context("a lab has at most 253 nodes")?;
+        let address = IpAddr::V4(Ipv4Addr::new(10, 77, 0, number));
+        let node = Node::new(
+            &self.name,
+            &self.hub(),
+            number,
+            address,
+            &self.dir,
+            &self.options,
+        )?;
+        self.nodes.push(node);
+        self.nodes[index].power_on()?;
+        Ok(index)
+    }
+
+    /// The node with this number, from 0.
+    #[must_use]
+    pub fn node(&self, index: usize) -> &Node {
+        &self.nodes[index]
+    }
+
+    /// The same, to switch it on and off.
+    pub fn node_mut(&mut self, index: usize) -> &mut Node {
+        &mut self.nodes[index]
+    }
+
+    /// Every node.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Body of a page fetched from a client outside the cluster.
+    ///
+    /// # Errors
+    /// When there is no connection, no answer in 2 s, or a status other than 200.
+    pub fn fetch(&self, address: IpAddr, port: u16, path: &str) -> Result<String> {
+        inside(&self.hub(), || {
+            http_get(SocketAddr::new(address, port), path)
+        })
+    }
+
+    /// Makes a swarm: the first node inits, the next `managers - 1` join as managers, the rest as
+    /// workers.
+    ///
+    /// # Errors
+    /// When a daemon does not start or a command fails.
+    pub fn form_swarm(&mut self, managers: usize, workers: usize) -> Result<()> {
+        for _ in 0..managers + workers {
+            let index = self.add_node()?;
+            self.nodes[index].start_daemon()?;
+        }
+        let first = &self.nodes[0];
+        let advertise = first.address().to_string();
+        first.ctl(&["init", "--advertise-addr", &advertise])?;
+        let manager_token = first.ctl(&["join-token", "-q", "manager"])?;
+        let worker_token = first.ctl(&["join-token", "-q", "worker"])?;
+        for (index, node) in self.nodes.iter().enumerate().skip(1) {
+            let token = if index < managers {
+                &manager_token
+            } else {
+                &worker_token
+            };
+            let advertise = node.address().to_string();
+            let remote = format!("{}:2377", first.address());
+            node.ctl(&[
+                "join",
+                "--token",
+                token.trim(),
+                "--advertise-addr",
+                &advertise,
+                &remote,
+            ])?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if self.options.keep {
+            for node in &mut self.nodes {
+                node.leave_running();
+            }
+            return;
+        }
+        let panicking = std::thread::panicking();
+        for node in &mut self.nodes {
+            node.power_off();
+            if panicking {
+                // A failed test shows what its daemons last said.
+                eprintln!("--- {} ---\n{}", node.name(), node.log_tail(40));
+            }
+            node.remove();
+        }
+        drop(ip(&["netns", "del", &self.hub()]));
+        remove_cgroups(&self.name);
+        if let Err(error) = std::fs::remove_dir_all(&self.dir) {
+            eprintln!("removing {}: {error}", self.dir.display());
+        }
+    }
+}
+
+/// Removes the lab's cgroups in every hierarchy, deepest first.
+fn remove_cgroups(name: &str) {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for mount in mounts.lines() {
+        let mut fields = mount.split(' ').skip(1);
+        let (Some(point), Some(kind)) = (fields.next(), fields.next()) else {
+            continue;
+        };
+        if kind == "cgroup" || kind == "cgroup2" {
+            remove_cgroup(&Path::new(point).join(name));
+        }
+    }
+}
+
+fn remove_cgroup(dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&entry.path());
+        }
+    }
+    // Processes just killed may linger in it for a moment.
+    for _ in 0..200 {
+        match std::fs::remove_dir(dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Ok(()) | Err(_) => return,
+        }
+    }
+    eprintln!("the cgroup {} is still in use", dir.display());
+}
+
+fn http_get(address: SocketAddr, path: &str) -> Result<String> {
+    let limit = Duration::from_secs(2);
+    let mut stream = TcpStream::connect_timeout(&address, limit)
+        .with_context(|| format!("connecting to {address}"))?;
+    stream.set_read_timeout(Some(limit))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .with_context(|| format!("reading from {address}"))?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .context("the answer has no end of head")?;
+    if !head.starts_with("HTTP/1.1 200") {
+        bail!("{address} answered {}", head.lines().next().unwrap_or(""));
+    }
+    Ok(body.to_owned())
+}

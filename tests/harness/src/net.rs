@@ -1,0 +1,43 @@
+//! Network namespaces of a lab, and doing something inside one.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// Runs `ip` with these words.
+pub(crate) fn ip(args: &[&str]) -> Result<()> {
+    let output = Command::new("ip")
+        .args(args)
+        .output()
+        .context("running ip")?;
+    if !output.status.success() {
+        bail!(
+            "ip {}: {}",
+            args.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(())
+}
+
+/// Runs `work` on a thread that has moved into the namespace.
+pub(crate) fn inside<T: Send>(
+    namespace: &str,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
+    let path = format!("/run/netns/{namespace}");
+    let file = File::open(&path).with_context(|| format!("opening {path}"))?;
+    std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+                    .with_context(|| format!("moving into {path}"))?;
+                work()
+            })
+            .join()
+            .expect("work inside a namespace does not panic")
+    })
+}

@@ -4,6 +4,7 @@
 //! Docker's API, so that `--format` templates and scripts carry over.
 
 pub mod cluster;
+pub mod constraint;
 pub mod container_spec;
 pub mod duration;
 pub mod id;

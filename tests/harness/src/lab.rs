@@ -94,6 +94,12 @@ impl Lab {
         &self.dir
     }
 
+    /// The programs it runs.
+    #[must_use]
+    pub fn programs(&self) -> &Programs {
+        &self.options.programs
+    }
+
     /// Adds a machine, switched on, its daemon not yet started.
     ///
     /// # Errors
@@ -130,6 +136,19 @@ impl Lab {
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// First process of each machine, as this machine counts them: killing them ends the lab.
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
+        self.nodes.iter().filter_map(Node::pid).collect()
+    }
+
+    /// Names of all network namespaces of the lab.
+    #[must_use]
+    pub fn namespaces(&self) -> Vec<String> {
+        let nodes = self.nodes.iter().map(|node| node.namespace().to_owned());
+        nodes.chain([self.hub()]).collect()
     }
 
     /// Body of a page fetched from a client outside the cluster.

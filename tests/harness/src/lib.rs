@@ -8,6 +8,7 @@ pub mod lab;
 mod net;
 pub mod node;
 pub mod programs;
+pub mod story;
 pub mod wait;
 
 pub use lab::{Lab, LabOptions};

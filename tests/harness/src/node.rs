@@ -119,6 +119,24 @@ impl Node {
         self.dir.join("swarmd.sock")
     }
 
+    /// The machine's first process, as the host counts it.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.init.as_ref().map(|init| init.process.id())
+    }
+
+    /// Name of its network namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Whether the machine is switched on.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.init.is_some()
+    }
+
     /// Switches the machine on; its daemon does not start by itself.
     ///
     /// # Errors

@@ -1,0 +1,1 @@
+//! Forwarded identities survive, forged ones do not.

@@ -1,0 +1,1 @@
+//! What is and is not a join token.

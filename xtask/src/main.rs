@@ -44,7 +44,7 @@ fn run(args: &[&str]) -> Result<()> {
         ["fix"] => check::fix(),
         ["test", filter @ ..] => test::run(filter),
         ["demo", options @ ..] => demo::run(options),
-        ["bench", options @ ..] => bench::run(options),
+        ["bench", options @ ..] => bench::run_all(options),
         ["ci"] => {
             check::check()?;
             test::run(&[])

@@ -1,0 +1,190 @@
+//! The figures measured, what was promised, and what Docker's swarm needed.
+
+use std::collections::BTreeMap;
+
+/// What a figure is held against.
+struct Promise {
+    name: &'static str,
+    /// The promise, in the figure's unit; a rate is to be reached, anything else not exceeded.
+    bound: f64,
+    /// Docker 20.10's swarm on a machine of this kind, as measured for this project.
+    docker: f64,
+    /// Name of the figure in Docker's bench.
+    peer: &'static str,
+}
+
+const fn promise(name: &'static str, bound: f64, docker: f64, peer: &'static str) -> Promise {
+    Promise {
+        name,
+        bound,
+        docker,
+        peer,
+    }
+}
+
+const PROMISES: [Promise; 17] = [
+    promise(
+        "tasks100.created_to_running",
+        1.5,
+        12.3,
+        "single.nonet.n100.create_to_all_running",
+    ),
+    promise(
+        "tasks100.cpu_per_task",
+        25.0,
+        220.0,
+        "single.nonet.n100.create_cpu",
+    ),
+    promise(
+        "tasks100.removed",
+        1.0,
+        8.6,
+        "single.nonet.n100.service_rm_containers_gone",
+    ),
+    promise(
+        "heal.kill_to_running",
+        100.0,
+        500.0,
+        "heal.delay_0s.kill_to_replacement_running",
+    ),
+    promise(
+        "failover.killed",
+        1.0,
+        16.1,
+        "failover.kill_processes.to_service_create_ok",
+    ),
+    promise(
+        "failover.silent",
+        1.0,
+        10.6,
+        "failover.silent_poweroff.to_service_create_ok",
+    ),
+    promise(
+        "nodefail.killed",
+        2.0,
+        16.2,
+        "nodefail.kill_processes.to_replacements_running",
+    ),
+    promise(
+        "nodefail.silent",
+        6.0,
+        13.0,
+        "nodefail.silent_poweroff.to_replacements_running",
+    ),
+    promise("join.worker_ready", 0.15, 0.112, "join_worker.ready"),
+    promise(
+        "store1.create_1_client",
+        1500.0,
+        1167.0,
+        "store.create_sequential",
+    ),
+    promise(
+        "store1.create_8_clients",
+        5000.0,
+        1973.0,
+        "store.create_8_clients",
+    ),
+    promise(
+        "store3.create_1_client",
+        500.0,
+        198.0,
+        "store3.create_sequential_on_leader",
+    ),
+    promise(
+        "store3.create_8_clients",
+        1500.0,
+        246.0,
+        "store3.create_8_clients_on_leader",
+    ),
+    promise("memory.idle_manager", 25.0, 122.0, "mem.idle_1_manager"),
+    promise("memory.tasks100", 60.0, 448.0, "mem.100_tasks"),
+    promise("cpu.idle_manager", 0.5, 0.94, "mem.idle_cpu"),
+    promise("cpu.idle_tasks100", 0.5, 2.86, "mem.idle_cpu_100"),
+];
+
+/// Everything measured so far.
+#[derive(Default)]
+pub(crate) struct Figures {
+    ours: BTreeMap<String, (f64, String)>,
+    peer: BTreeMap<String, (f64, String)>,
+}
+
+impl Figures {
+    /// Takes several runs of one figure: the median counts, the extremes are printed beside it.
+    pub(crate) fn add(&mut self, name: &str, unit: &str, mut runs: Vec<f64>) {
+        if runs.is_empty() {
+            return;
+        }
+        runs.sort_by(f64::total_cmp);
+        let median = runs[runs.len() / 2];
+        println!("{name}: {median:.4} {unit}");
+        if runs.len() > 1 {
+            println!("{name}.min: {:.4} {unit}", runs[0]);
+            println!("{name}.max: {:.4} {unit}", runs[runs.len() - 1]);
+        }
+        self.ours.insert(name.to_owned(), (median, unit.to_owned()));
+    }
+
+    /// Takes a line of Docker's bench, `name: value unit`.
+    pub(crate) fn add_peer(&mut self, line: &str) {
+        let Some((name, rest)) = line.split_once(": ") else {
+            return;
+        };
+        let mut words = rest.split(' ');
+        if let Some(value) = words.next().and_then(|word| word.parse().ok()) {
+            println!("docker.{line}");
+            let unit = words.next().unwrap_or("").to_owned();
+            self.peer.insert(name.to_owned(), (value, unit));
+        }
+    }
+
+    /// Each promise with what was measured, on standard error for people; ratios as figures.
+    pub(crate) fn summary(&self) {
+        eprintln!(
+            "# {:<30} {:>10} {:>12} {:>12}",
+            "figure", "measured", "promised", "Docker"
+        );
+        for promise in &PROMISES {
+            let Some((value, unit)) = self.ours.get(promise.name) else {
+                continue;
+            };
+            let is_rate = unit.ends_with("/s");
+            let kept = if is_rate {
+                *value >= promise.bound
+            } else {
+                *value <= promise.bound
+            };
+            let measured = self.docker(promise, unit);
+            let (docker, source) = measured.map_or((promise.docker, "noted"), |v| (v, "this run"));
+            let relation = if is_rate { '\u{2265}' } else { '\u{2264}' };
+            let verdict = if kept { "" } else { "  MISSED" };
+            eprintln!(
+                "# {:<30} {value:>10.3} {relation}{:>11} {docker:>12.3} {unit} ({source}){verdict}",
+                promise.name, promise.bound
+            );
+            if let Some(docker) = measured {
+                let ratio = if is_rate {
+                    value / docker
+                } else {
+                    docker / value
+                };
+                println!("ratio.{}: {ratio:.2} times_better", promise.name);
+            }
+        }
+    }
+
+    /// Docker's figure of this run in our unit: its names end in `.median`, its burst of 100
+    /// counts processor seconds for all of them.
+    fn docker(&self, promise: &Promise, unit: &str) -> Option<f64> {
+        let name = format!("{}.median", promise.peer);
+        let (value, _) = self
+            .peer
+            .get(&name)
+            .or_else(|| self.peer.get(promise.peer))?;
+        Some(match (promise.name, unit) {
+            ("tasks100.cpu_per_task", _) => value * 10.0,
+            (_, "ms") => value * 1000.0,
+            _ => *value,
+        })
+    }
+}

@@ -1,0 +1,240 @@
+//! The snapshot file: one, sealed, replaced as a whole.
+//!
+//! Layout: 8 bytes of magic; the length of the sealed header (4 bytes, big-endian); the sealed header;
+//! the sealed state. The state is sealed under a name that contains its last entry, so that header
+//! and state of two snapshots cannot be mixed.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prost::Message as _;
+use proto::raft as pb;
+
+use crate::Error;
+use crate::log::seal::Keyring;
+use crate::log::{io_error, sync_dir};
+
+const FILE: &str = "snapshot";
+const TMP: &str = "snapshot.tmp";
+const MAGIC: &[u8; 8] = b"swarmsn1";
+const HEADER_NAME: &[u8] = b"snapshot/header";
+/// A header holds ids and addresses of members only.
+const HEADER_BYTES_MAX: u32 = 16 << 20;
+
+/// A state, in memory or in the snapshot file.
+#[derive(Clone, Debug)]
+pub(crate) struct Image {
+    pub(crate) header: pb::SnapshotHeader,
+    state: StateBytes,
+}
+
+#[derive(Clone, Debug)]
+enum StateBytes {
+    Memory(Arc<Vec<u8>>),
+    /// Kept open, so that it stays this snapshot when a newer one takes its name.
+    File(Arc<Mutex<File>>),
+}
+
+impl Image {
+    /// A state just received.
+    pub(crate) fn in_memory(header: pb::SnapshotHeader, state: Vec<u8>) -> Self {
+        Self {
+            header,
+            state: StateBytes::Memory(Arc::new(state)),
+        }
+    }
+
+    /// Whether this is what the snapshot file already holds.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        matches!(self.state, StateBytes::File(_))
+    }
+}
+
+/// Reads and replaces the snapshot file of one member.
+#[derive(Clone)]
+pub(crate) struct SnapshotFile {
+    dir: PathBuf,
+    keyring: Keyring,
+    current: Arc<Mutex<Option<Image>>>,
+}
+
+impl SnapshotFile {
+    /// Looks at the snapshot in `dir`, if there is one, and removes an unfinished one.
+    pub(crate) fn open(dir: &Path, keyring: Keyring) -> Result<Self, Error> {
+        let tmp = dir.join(TMP);
+        match std::fs::remove_file(&tmp) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error("remove", &tmp)(e));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let this = Self {
+            dir: dir.to_owned(),
+            keyring,
+            current: Arc::default(),
+        };
+        *this.lock() = this.read_header()?;
+        Ok(this)
+    }
+
+    /// The snapshot there is now.
+    pub(crate) fn current(&self) -> Option<Image> {
+        self.lock().clone()
+    }
+
+    /// The state of an image.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when the file does not open with the keys held.
+    pub(crate) fn state(&self, image: &Image) -> Result<Arc<Vec<u8>>, Error> {
+        let file = match &image.state {
+            StateBytes::Memory(bytes) => return Ok(Arc::clone(bytes)),
+            StateBytes::File(file) => file,
+        };
+        let path = self.dir.join(FILE);
+        let mut sealed = Vec::new();
+        {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut read = || {
+                file.rewind()?;
+                file.read_to_end(&mut sealed)
+            };
+            read().map_err(io_error("read", &path))?;
+        }
+        let start = sealed
+            .get(8..12)
+            .and_then(|l| l.try_into().ok())
+            .map(|l| 12 + u32::from_be_bytes(l) as usize)
+            .filter(|start| *start <= sealed.len())
+            .ok_or_else(|| self.corrupt("the file is too short"))?;
+        let state = self
+            .keyring
+            .sealer()
+            .open(&state_name(&image.header), &sealed[start..])
+            .map_err(|e| self.corrupt(e.to_string()))?;
+        Ok(Arc::new(state))
+    }
+
+    /// Replaces the snapshot by `state`; it is durable when this returns.
+    ///
+    /// A snapshot that reaches further than `state` stays: it was received while this one was built.
+    pub(crate) fn write(&self, header: pb::SnapshotHeader, state: Vec<u8>) -> Result<Image, Error> {
+        let mut current = self.lock();
+        if let Some(image) = &*current
+            && last_index(&image.header) > last_index(&header)
+        {
+            return Ok(image.clone());
+        }
+        self.replace(&mut current, header, state)
+    }
+
+    /// Seals the snapshot again with the key in use.
+    pub(crate) fn reseal(&self) -> Result<(), Error> {
+        let mut current = self.lock();
+        let Some(image) = current.clone() else {
+            return Ok(());
+        };
+        let state = self.state(&image)?;
+        self.replace(&mut current, image.header, Arc::unwrap_or_clone(state))?;
+        Ok(())
+    }
+
+    /// The lock is held to the end: a rotation has to see either the old file or the new one.
+    fn replace(
+        &self,
+        current: &mut Option<Image>,
+        mut header: pb::SnapshotHeader,
+        mut state: Vec<u8>,
+    ) -> Result<Image, Error> {
+        let sealer = self.keyring.sealer();
+        header.size_bytes = state.len() as u64;
+        let path = self.dir.join(TMP);
+        let mut write = || -> io::Result<File> {
+            let nonce = sealer.seal_in_place(&state_name(&header), &mut state)?;
+            let sealed_header = sealer.seal(HEADER_NAME, &header.encode_to_vec())?;
+            let header_bytes = u32::try_from(sealed_header.len())
+                .map_err(|_| io::Error::other("the header is too large"))?;
+            let mut file = std::fs::OpenOptions::new()
+                .create(true)
+                .truncate(true)
+                .read(true)
+                .write(true)
+                .mode(0o600)
+                .open(&path)?;
+            file.write_all(MAGIC)?;
+            file.write_all(&header_bytes.to_be_bytes())?;
+            file.write_all(&sealed_header)?;
+            file.write_all(&nonce)?;
+            file.write_all(&state)?;
+            file.sync_all()?;
+            std::fs::rename(&path, self.dir.join(FILE))?;
+            Ok(file)
+        };
+        let file = write().map_err(io_error("write", &path))?;
+        sync_dir(&self.dir)?;
+        let image = Image {
+            header,
+            state: StateBytes::File(Arc::new(Mutex::new(file))),
+        };
+        *current = Some(image.clone());
+        Ok(image)
+    }
+
+    fn read_header(&self) -> Result<Option<Image>, Error> {
+        let path = self.dir.join(FILE);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(io_error("open", &path)(e)),
+        };
+        let mut start = [0; 12];
+        file.read_exact(&mut start)
+            .map_err(|_| self.corrupt("the file is too short"))?;
+        let (magic, length) = start.split_at(8);
+        if magic != MAGIC {
+            return Err(self.corrupt("the file is not a snapshot"));
+        }
+        let length = u32::from_be_bytes(length.try_into().expect("four of twelve bytes are left"));
+        if length > HEADER_BYTES_MAX {
+            return Err(self.corrupt("the header is too long"));
+        }
+        let mut sealed = vec![0; length as usize];
+        file.read_exact(&mut sealed)
+            .map_err(|_| self.corrupt("the file is too short"))?;
+        let plain = self
+            .keyring
+            .sealer()
+            .open(HEADER_NAME, &sealed)
+            .map_err(|e| self.corrupt(e.to_string()))?;
+        let header = pb::SnapshotHeader::decode(plain.as_slice())
+            .map_err(|e| self.corrupt(e.to_string()))?;
+        Ok(Some(Image {
+            header,
+            state: StateBytes::File(Arc::new(Mutex::new(file))),
+        }))
+    }
+
+    fn corrupt(&self, reason: impl Into<String>) -> Error {
+        Error::Corrupt {
+            dir: self.dir.clone(),
+            record: FILE.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Image>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn last_index(header: &pb::SnapshotHeader) -> Option<u64> {
+    header.last_log_id.map(|id| id.index)
+}
+
+fn state_name(header: &pb::SnapshotHeader) -> Vec<u8> {
+    let id = header.last_log_id.unwrap_or_default();
+    format!("snapshot/state/{}/{}/{}", id.term, id.leader, id.index).into_bytes()
+}

@@ -1,1 +1,33 @@
-//! What users ask: validation, defaults, views and verbs, behind every front.
+//! What users ask of the cluster: validation, defaults, views and changes, behind every transport.
+//!
+//! [`ControlApi`] speaks the nouns of `types` only. The gRPC service is one front on
+//! it; another front needs no other rules. Reads answer from this manager's own store. Writes are
+//! checked here against that store, proposed to the group with the versions they read, and checked
+//! again when applied, so any manager can take them.
+
+mod api;
+mod cluster;
+mod error;
+mod key;
+pub mod logs;
+mod names;
+mod node;
+mod normalize;
+mod service;
+mod status;
+mod task;
+pub mod validate;
+
+pub use api::ControlApi;
+pub use cluster::ClusterView;
+pub use error::Error;
+pub use logs::{LogBatch, LogLine, LogOptions, LogSelector, LogSource, LogStream, LogStreamName};
+pub use node::{NodeList, NodeView};
+pub use service::{
+    ServiceChanged, ServiceProgress, ServiceView, ServiceWatch, TaskProgress, UpdateService,
+};
+pub use status::{ClusterStatus, Manager};
+pub use validate::Invalid;
+
+#[cfg(test)]
+mod testing;

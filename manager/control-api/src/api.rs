@@ -1,0 +1,57 @@
+//! The handle everything a user asks goes through.
+
+use std::sync::Arc;
+
+use store::{Action, Propose, State, Store};
+use types::Version;
+
+use crate::{ClusterStatus, Error, LogSource};
+
+/// Times a change is decided anew when something it read was changed meanwhile.
+pub(crate) const STALE_RETRIES_MAX: usize = 8;
+
+/// Carries out what users ask. Clones share everything.
+#[derive(Clone)]
+pub struct ControlApi {
+    pub(crate) store: Store,
+    pub(crate) proposer: Arc<dyn Propose>,
+    pub(crate) status: Arc<dyn ClusterStatus>,
+    pub(crate) logs: Arc<dyn LogSource>,
+}
+
+impl ControlApi {
+    /// An API over this manager's store.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        proposer: Arc<dyn Propose>,
+        status: Arc<dyn ClusterStatus>,
+        logs: Arc<dyn LogSource>,
+    ) -> Self {
+        Self {
+            store,
+            proposer,
+            status,
+            logs,
+        }
+    }
+
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.store.state()
+    }
+
+    pub(crate) async fn propose(&self, actions: Vec<Action>) -> Result<Version, Error> {
+        self.proposer
+            .propose(actions)
+            .await
+            .map_err(Error::from_propose)
+    }
+}
+
+impl std::fmt::Debug for ControlApi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ControlApi")
+            .field("version", &self.store.state().version())
+            .finish()
+    }
+}

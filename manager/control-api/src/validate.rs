@@ -1,0 +1,126 @@
+//! What a spec may hold: pure checks that name the field, the value and what is allowed.
+//!
+//! Fields are called as in Docker's JSON, without the leading `TaskTemplate`. The words are those
+//! Swarm's users know (S20), so that what they search for is found.
+
+mod container;
+mod image;
+mod mount;
+mod placement;
+mod resources;
+mod signal;
+mod text;
+mod update;
+
+use std::fmt::Display;
+
+use types::service::ServiceMode;
+use types::task::NetworkAttachmentSpec;
+use types::{Labels, NodeSpec, ServiceSpec};
+
+pub use container::container_spec;
+pub use image::image_reference;
+pub use mount::mounts;
+pub use placement::{placement, warnings};
+pub use resources::resources;
+pub use signal::stop_signal;
+pub use text::{hostname, name, user};
+pub use update::update_config;
+
+/// Replicas a service may ask for at most: enough for any cluster this is made for, and few enough
+/// that a slip of the finger cannot fill the managers' memory.
+pub const REPLICAS_MAX: u64 = 100_000;
+
+/// A field with a value it may not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct Invalid {
+    /// Path of the field, as in Docker's JSON.
+    pub field: String,
+    /// What is wrong with its value and what is allowed.
+    pub problem: String,
+}
+
+impl Invalid {
+    pub(crate) fn new(field: impl Display, problem: impl Display) -> Self {
+        Self {
+            field: field.to_string(),
+            problem: problem.to_string(),
+        }
+    }
+}
+
+/// What a check says.
+pub type Checked = Result<(), Invalid>;
+
+/// Everything about a service that can be said without looking at the cluster.
+///
+/// # Errors
+/// The first field that is wrong.
+pub fn service_spec(spec: &ServiceSpec) -> Checked {
+    name("Name", &spec.name)?;
+    labels("Labels", &spec.labels)?;
+    mode(spec.mode)?;
+    container_spec(&spec.task.container)?;
+    resources(&spec.task.resources)?;
+    placement(&spec.task.placement, spec.mode)?;
+    networks(&spec.task.networks)?;
+    update_config("UpdateConfig", &spec.update_config)?;
+    update_config("RollbackConfig", &spec.rollback_config)
+}
+
+/// A node's labels; role and availability have no wrong values.
+///
+/// # Errors
+/// The first label that is wrong.
+pub fn node_spec(spec: &NodeSpec) -> Checked {
+    labels("Labels", &spec.labels)
+}
+
+fn labels(field: &str, labels: &Labels) -> Checked {
+    for (key, value) in labels {
+        if key.is_empty() {
+            return Err(Invalid::new(
+                field,
+                format!("the label with value {value:?} has no name"),
+            ));
+        }
+        text::no_nul(format!("{field}[{key:?}]"), key)?;
+        text::no_nul(format!("{field}[{key:?}]"), value)?;
+    }
+    Ok(())
+}
+
+fn mode(mode: ServiceMode) -> Checked {
+    match mode {
+        ServiceMode::Replicated { replicas } if replicas > REPLICAS_MAX => Err(Invalid::new(
+            "Mode.Replicated.Replicas",
+            format!("{replicas} replicas are too many: a service may have at most {REPLICAS_MAX}"),
+        )),
+        ServiceMode::Replicated { .. } | ServiceMode::Global {} => Ok(()),
+    }
+}
+
+fn networks(networks: &[NetworkAttachmentSpec]) -> Checked {
+    for (index, network) in networks.iter().enumerate() {
+        if !matches!(network.target.as_str(), "none" | "host") {
+            return Err(Invalid::new(
+                format!("Networks[{index}].Target"),
+                format!(
+                    "network {:?} not found: there are \"none\" and \"host\"",
+                    network.target
+                ),
+            ));
+        }
+    }
+    if networks.len() > 1 {
+        return Err(Invalid::new(
+            "Networks",
+            "a service on network \"none\" or \"host\" cannot be on another network as well",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -165,3 +165,6 @@ fn check_issuer(
         )
         .map(drop)
 }
+
+#[cfg(test)]
+mod tests;

@@ -199,3 +199,6 @@ impl fmt::Debug for RootCa {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

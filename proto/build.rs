@@ -13,6 +13,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     files.sort();
     let descriptors = protox::compile(&files, ["proto"])?;
-    tonic_prost_build::configure().include_file("packages.rs").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .include_file("packages.rs")
+        .compile_fds(descriptors)?;
     Ok(())
 }

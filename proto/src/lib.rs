@@ -3,6 +3,10 @@
 //! A message is only a format: past the edge of a component everything is a type of the `types`
 //! crate. Conversions towards the wire cannot fail; those from it report which field was wrong.
 
+pub mod convert;
+
+pub use convert::ConvertError;
+
 mod packages {
     #![allow(
         missing_docs,

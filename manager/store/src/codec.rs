@@ -30,7 +30,11 @@ pub enum DecodeError {
 #[must_use]
 pub fn encode_transaction(transaction: &Transaction) -> Vec<u8> {
     let actions = transaction.actions.iter().map(action_to_wire).collect();
-    wire::Transaction { now: transaction.now.0, actions }.encode_to_vec()
+    wire::Transaction {
+        now: transaction.now.0,
+        actions,
+    }
+    .encode_to_vec()
 }
 
 /// Reads a transaction.
@@ -39,9 +43,15 @@ pub fn encode_transaction(transaction: &Transaction) -> Vec<u8> {
 /// When the bytes are not a transaction; the store refuses such an entry as malformed.
 pub fn decode_transaction(bytes: &[u8]) -> Result<Transaction, DecodeError> {
     let message = wire::Transaction::decode(bytes)?;
-    let actions =
-        message.actions.into_iter().map(action_from_wire).collect::<Result<Vec<_>, _>>()?;
-    Ok(Transaction { now: Timestamp(message.now), actions })
+    let actions = message
+        .actions
+        .into_iter()
+        .map(action_from_wire)
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Transaction {
+        now: Timestamp(message.now),
+        actions,
+    })
 }
 
 /// What applying answered, for whoever proposed.
@@ -55,7 +65,10 @@ pub fn encode_outcome(version: Version, outcome: &Result<(), Refusal>) -> Vec<u8
             object: refusal.object.clone(),
         }),
     };
-    wire::Outcome { outcome: Some(outcome) }.encode_to_vec()
+    wire::Outcome {
+        outcome: Some(outcome),
+    }
+    .encode_to_vec()
 }
 
 /// Reads an outcome.
@@ -68,7 +81,11 @@ pub fn decode_outcome(bytes: &[u8]) -> Result<Result<Version, Refusal>, DecodeEr
         wire::outcome::Outcome::Applied(index) => Ok(Ok(Version { index })),
         wire::outcome::Outcome::Refused(refusal) => {
             let reason = reason_from_wire(refusal.reason());
-            Ok(Err(Refusal { action: refusal.action as usize, reason, object: refusal.object }))
+            Ok(Err(Refusal {
+                action: refusal.action as usize,
+                reason,
+                object: refusal.object,
+            }))
         }
     }
 }
@@ -76,8 +93,15 @@ pub fn decode_outcome(bytes: &[u8]) -> Result<Result<Version, Refusal>, DecodeEr
 /// The whole state as a snapshot carries it.
 #[must_use]
 pub fn encode_snapshot(state: &State) -> Vec<u8> {
-    let objects = state.objects().map(|object| object_to_wire(&object)).collect();
-    wire::Snapshot { index: state.version().index, objects }.encode_to_vec()
+    let objects = state
+        .objects()
+        .map(|object| object_to_wire(&object))
+        .collect();
+    wire::Snapshot {
+        index: state.version().index,
+        objects,
+    }
+    .encode_to_vec()
 }
 
 /// Reads a snapshot.
@@ -93,7 +117,10 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<State, RestoreError> {
         let mut object = object_from_wire(object).map_err(wrong)?;
         match &mut object {
             Object::Service(service) => {
-                specs.insert((service.id, service.spec_version), service.spec.task.clone());
+                specs.insert(
+                    (service.id, service.spec_version),
+                    service.spec.task.clone(),
+                );
             }
             // Services come before tasks, so tasks find the spec to share (S1.10).
             Object::Task(task) => {
@@ -109,7 +136,9 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<State, RestoreError> {
         }
         state.put(object);
     }
-    state.version = Version { index: message.index };
+    state.version = Version {
+        index: message.index,
+    };
     Ok(state)
 }
 
@@ -121,17 +150,21 @@ fn object_to_wire(object: &Object) -> wire::Object {
         Object::Task(o) => Wire::Task((&**o).into()),
         Object::Cluster(o) => Wire::Cluster((&**o).into()),
     };
-    wire::Object { object: Some(object) }
+    wire::Object {
+        object: Some(object),
+    }
 }
 
 fn object_from_wire(message: wire::Object) -> Result<Object, DecodeError> {
     use wire::object::Object as Wire;
-    Ok(match message.object.ok_or(DecodeError::Missing("object"))? {
-        Wire::Node(o) => Object::Node(Arc::new(o.try_into()?)),
-        Wire::Service(o) => Object::Service(Arc::new(o.try_into()?)),
-        Wire::Task(o) => Object::Task(Arc::new(o.try_into()?)),
-        Wire::Cluster(o) => Object::Cluster(Arc::new(o.try_into()?)),
-    })
+    Ok(
+        match message.object.ok_or(DecodeError::Missing("object"))? {
+            Wire::Node(o) => Object::Node(Arc::new(o.try_into()?)),
+            Wire::Service(o) => Object::Service(Arc::new(o.try_into()?)),
+            Wire::Task(o) => Object::Task(Arc::new(o.try_into()?)),
+            Wire::Cluster(o) => Object::Cluster(Arc::new(o.try_into()?)),
+        },
+    )
 }
 
 fn action_to_wire(action: &Action) -> wire::Action {
@@ -142,7 +175,11 @@ fn action_to_wire(action: &Action) -> wire::Action {
         Action::Remove { id, version } => {
             let (kind, id) = id_to_wire(*id);
             let version = version.map_or(0, |version| version.index);
-            Wire::Remove(wire::Removal { kind: kind.into(), id, version })
+            Wire::Remove(wire::Removal {
+                kind: kind.into(),
+                id,
+                version,
+            })
         }
         Action::TaskStatus { task, status } => Wire::TaskStatus(wire::TaskStatusReport {
             task_id: task.to_string(),
@@ -157,48 +194,68 @@ fn action_to_wire(action: &Action) -> wire::Action {
             node_id: node.to_string(),
             status: Some(status.into()),
         }),
-        Action::NodeStatus { node, status, description } => {
-            Wire::NodeStatus(wire::NodeStatusReport {
-                node_id: node.to_string(),
-                status: Some(status.into()),
-                description: description.as_ref().map(Into::into),
-            })
-        }
+        Action::NodeStatus {
+            node,
+            status,
+            description,
+        } => Wire::NodeStatus(wire::NodeStatusReport {
+            node_id: node.to_string(),
+            status: Some(status.into()),
+            description: description.as_ref().map(Into::into),
+        }),
     };
-    wire::Action { action: Some(action) }
+    wire::Action {
+        action: Some(action),
+    }
 }
 
 fn action_from_wire(message: wire::Action) -> Result<Action, DecodeError> {
     use wire::action::Action as Wire;
-    Ok(match message.action.ok_or(DecodeError::Missing("action"))? {
-        Wire::Create(object) => Action::Create(object_from_wire(object)?),
-        Wire::Update(object) => Action::Update(object_from_wire(object)?),
-        Wire::Remove(removal) => {
-            let version = (removal.version != 0).then_some(Version { index: removal.version });
-            Action::Remove { id: id_from_wire(removal.kind(), &removal.id)?, version }
-        }
-        Wire::TaskStatus(report) => Action::TaskStatus {
-            task: parse_id("task_id", &report.task_id)?,
-            status: report.status.ok_or(DecodeError::Missing("status"))?.try_into()?,
+    Ok(
+        match message.action.ok_or(DecodeError::Missing("action"))? {
+            Wire::Create(object) => Action::Create(object_from_wire(object)?),
+            Wire::Update(object) => Action::Update(object_from_wire(object)?),
+            Wire::Remove(removal) => {
+                let version = (removal.version != 0).then_some(Version {
+                    index: removal.version,
+                });
+                Action::Remove {
+                    id: id_from_wire(removal.kind(), &removal.id)?,
+                    version,
+                }
+            }
+            Wire::TaskStatus(report) => Action::TaskStatus {
+                task: parse_id("task_id", &report.task_id)?,
+                status: report
+                    .status
+                    .ok_or(DecodeError::Missing("status"))?
+                    .try_into()?,
+            },
+            Wire::TaskDesired(wanted) => Action::TaskDesired {
+                task: parse_id("task_id", &wanted.task_id)?,
+                desired: u16::try_from(wanted.desired_state)
+                    .ok()
+                    .and_then(TaskState::from_number)
+                    .ok_or(DecodeError::Missing("a known desired state"))?,
+            },
+            Wire::TaskAssign(assignment) => Action::TaskAssign {
+                task: parse_id("task_id", &assignment.task_id)?,
+                node: parse_id("node_id", &assignment.node_id)?,
+                status: assignment
+                    .status
+                    .ok_or(DecodeError::Missing("status"))?
+                    .try_into()?,
+            },
+            Wire::NodeStatus(report) => Action::NodeStatus {
+                node: parse_id("node_id", &report.node_id)?,
+                status: report
+                    .status
+                    .ok_or(DecodeError::Missing("status"))?
+                    .try_into()?,
+                description: report.description.map(TryInto::try_into).transpose()?,
+            },
         },
-        Wire::TaskDesired(wanted) => Action::TaskDesired {
-            task: parse_id("task_id", &wanted.task_id)?,
-            desired: u16::try_from(wanted.desired_state)
-                .ok()
-                .and_then(TaskState::from_number)
-                .ok_or(DecodeError::Missing("a known desired state"))?,
-        },
-        Wire::TaskAssign(assignment) => Action::TaskAssign {
-            task: parse_id("task_id", &assignment.task_id)?,
-            node: parse_id("node_id", &assignment.node_id)?,
-            status: assignment.status.ok_or(DecodeError::Missing("status"))?.try_into()?,
-        },
-        Wire::NodeStatus(report) => Action::NodeStatus {
-            node: parse_id("node_id", &report.node_id)?,
-            status: report.status.ok_or(DecodeError::Missing("status"))?.try_into()?,
-            description: report.description.map(TryInto::try_into).transpose()?,
-        },
-    })
+    )
 }
 
 fn id_to_wire(id: ObjectId) -> (wire::Kind, String) {
@@ -227,7 +284,10 @@ fn id_from_wire(kind: wire::Kind, id: &str) -> Result<ObjectId, DecodeError> {
 
 fn parse_id<I: std::str::FromStr>(field: &'static str, text: &str) -> Result<I, DecodeError> {
     text.parse().map_err(|_| {
-        DecodeError::Field(ConvertError { field, problem: format!("{text:?} is not an id") })
+        DecodeError::Field(ConvertError {
+            field,
+            problem: format!("{text:?} is not an id"),
+        })
     })
 }
 

@@ -6,7 +6,7 @@
 //! clock, no randomness and no options, so every manager holds the same state at the same index.
 
 mod apply;
-// codec follows with the conversions
+pub mod codec;
 
 mod object;
 mod planner;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use types::node::ManagerStatus;
-use types::{NodeRole, NodeSpec, ServiceId, ServiceSpec, TaskSpec, Node};
+use types::{Node, NodeRole, NodeSpec, ServiceId, ServiceSpec, TaskSpec};
 
 use super::*;
 
@@ -16,13 +16,17 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        Self { state: State::default(), index: 0 }
+        Self {
+            state: State::default(),
+            index: 0,
+        }
     }
 
     fn apply(&mut self, actions: Vec<Action>) -> Result<Vec<Change>, Refusal> {
         self.index += 1;
         let version = Version { index: self.index };
-        self.state.apply(version, &Transaction { now: NOW, actions })
+        self.state
+            .apply(version, &Transaction { now: NOW, actions })
     }
 
     fn reason(&mut self, actions: Vec<Action>) -> RefusalReason {
@@ -34,7 +38,10 @@ fn service(id: u128, name: &str) -> Service {
     Service {
         id: ServiceId::from_number(id),
         meta: Meta::default(),
-        spec: ServiceSpec { name: name.into(), ..ServiceSpec::default() },
+        spec: ServiceSpec {
+            name: name.into(),
+            ..ServiceSpec::default()
+        },
         spec_version: Version::default(),
         previous_spec: None,
         update_status: None,
@@ -51,7 +58,10 @@ fn task(id: u128, service: u128, state: TaskState) -> Task {
         node_id: None,
         spec: Arc::new(TaskSpec::default()),
         spec_version: Version { index: 1 },
-        status: TaskStatus { state, ..TaskStatus::default() },
+        status: TaskStatus {
+            state,
+            ..TaskStatus::default()
+        },
         desired_state: TaskState::Running,
     }
 }
@@ -60,23 +70,38 @@ fn node(id: u128, state: NodeState, availability: Availability) -> Node {
     Node {
         id: NodeId::from_number(id),
         meta: Meta::default(),
-        spec: NodeSpec { availability, ..NodeSpec::default() },
+        spec: NodeSpec {
+            availability,
+            ..NodeSpec::default()
+        },
         role: NodeRole::Worker,
         description: None,
-        status: NodeStatus { state, ..NodeStatus::default() },
+        status: NodeStatus {
+            state,
+            ..NodeStatus::default()
+        },
         manager_status: None::<ManagerStatus>,
     }
 }
 
 fn status(state: TaskState) -> TaskStatus {
-    TaskStatus { state, message: state.to_string(), ..TaskStatus::default() }
+    TaskStatus {
+        state,
+        message: state.to_string(),
+        ..TaskStatus::default()
+    }
 }
 
 #[test]
 fn creating_sets_versions_and_refuses_what_is_taken() {
     let mut f = Fixture::new();
-    f.apply(vec![Action::Create(service(1, "web").into())]).unwrap();
-    let stored = f.state.service_by_name("Web").expect("names ignore case").clone();
+    f.apply(vec![Action::Create(service(1, "web").into())])
+        .unwrap();
+    let stored = f
+        .state
+        .service_by_name("Web")
+        .expect("names ignore case")
+        .clone();
     assert_eq!(stored.meta.version.index, 1);
     assert_eq!(stored.meta.created_at, NOW);
     assert_eq!(stored.spec_version.index, 1);
@@ -92,10 +117,16 @@ fn a_refused_transaction_changes_nothing_but_the_version() {
     let mut f = Fixture::new();
     let actions = vec![
         Action::Create(service(1, "web").into()),
-        Action::Remove { id: ObjectId::Task(TaskId::from_number(5)), version: None },
+        Action::Remove {
+            id: ObjectId::Task(TaskId::from_number(5)),
+            version: None,
+        },
     ];
     let refusal = f.apply(actions).unwrap_err();
-    assert_eq!((refusal.action, refusal.reason), (1, RefusalReason::NotFound));
+    assert_eq!(
+        (refusal.action, refusal.reason),
+        (1, RefusalReason::NotFound)
+    );
     assert_eq!(f.state.services().count(), 0);
     assert_eq!(f.state.version().index, 1);
 }
@@ -103,25 +134,37 @@ fn a_refused_transaction_changes_nothing_but_the_version() {
 #[test]
 fn an_update_needs_the_version_it_read() {
     let mut f = Fixture::new();
-    f.apply(vec![Action::Create(service(1, "web").into())]).unwrap();
+    f.apply(vec![Action::Create(service(1, "web").into())])
+        .unwrap();
     let read = Service::clone(f.state.service(ServiceId::from_number(1)).unwrap());
     let mut changed = read.clone();
     changed.spec.labels.insert("a".into(), "b".into());
 
-    f.apply(vec![Action::Update(changed.clone().into())]).unwrap();
-    assert_eq!(f.reason(vec![Action::Update(changed.into())]), RefusalReason::Stale);
+    f.apply(vec![Action::Update(changed.clone().into())])
+        .unwrap();
+    assert_eq!(
+        f.reason(vec![Action::Update(changed.into())]),
+        RefusalReason::Stale
+    );
     let stale = Some(read.meta.version);
     let id = ObjectId::Service(read.id);
-    assert_eq!(f.reason(vec![Action::Remove { id, version: stale }]), RefusalReason::Stale);
+    assert_eq!(
+        f.reason(vec![Action::Remove { id, version: stale }]),
+        RefusalReason::Stale
+    );
     f.apply(vec![Action::Remove { id, version: None }]).unwrap();
     assert!(f.state.service_by_name("web").is_none());
-    assert_eq!(f.reason(vec![Action::Update(read.into())]), RefusalReason::NotFound);
+    assert_eq!(
+        f.reason(vec![Action::Update(read.into())]),
+        RefusalReason::NotFound
+    );
 }
 
 #[test]
 fn the_spec_version_moves_only_with_the_spec() {
     let mut f = Fixture::new();
-    f.apply(vec![Action::Create(service(1, "web").into())]).unwrap();
+    f.apply(vec![Action::Create(service(1, "web").into())])
+        .unwrap();
     let stored = |f: &Fixture| Service::clone(f.state.service(ServiceId::from_number(1)).unwrap());
 
     let mut progress = stored(&f);
@@ -139,12 +182,17 @@ fn the_spec_version_moves_only_with_the_spec() {
 #[test]
 fn renaming_frees_the_old_name_and_respects_others() {
     let mut f = Fixture::new();
-    let actions =
-        vec![Action::Create(service(1, "a").into()), Action::Create(service(2, "b").into())];
+    let actions = vec![
+        Action::Create(service(1, "a").into()),
+        Action::Create(service(2, "b").into()),
+    ];
     f.apply(actions).unwrap();
     let mut a = Service::clone(f.state.service_by_name("a").unwrap());
     a.spec.name = "b".into();
-    assert_eq!(f.reason(vec![Action::Update(a.clone().into())]), RefusalReason::NameTaken);
+    assert_eq!(
+        f.reason(vec![Action::Update(a.clone().into())]),
+        RefusalReason::NameTaken
+    );
     a.spec.name = "c".into();
     f.apply(vec![Action::Update(a.into())]).unwrap();
     assert!(f.state.service_by_name("a").is_none());
@@ -154,9 +202,15 @@ fn renaming_frees_the_old_name_and_respects_others() {
 #[test]
 fn task_states_only_grow() {
     let mut f = Fixture::new();
-    f.apply(vec![Action::Create(task(7, 1, TaskState::New).into())]).unwrap();
+    f.apply(vec![Action::Create(task(7, 1, TaskState::New).into())])
+        .unwrap();
     let id = TaskId::from_number(7);
-    let report = |state| vec![Action::TaskStatus { task: id, status: status(state) }];
+    let report = |state| {
+        vec![Action::TaskStatus {
+            task: id,
+            status: status(state),
+        }]
+    };
     f.apply(report(TaskState::Running)).unwrap();
     assert!(f.apply(report(TaskState::Starting)).unwrap().is_empty());
     assert_eq!(f.state.task(id).unwrap().status.state, TaskState::Running);
@@ -167,8 +221,14 @@ fn task_states_only_grow() {
     assert!(f.apply(desire(TaskState::Running)).unwrap().is_empty());
     assert_eq!(f.state.task(id).unwrap().desired_state, TaskState::Shutdown);
 
-    let unknown = Action::TaskDesired { task: TaskId::MAX, desired: TaskState::Remove };
-    assert!(f.apply(vec![unknown]).unwrap().is_empty(), "reports on unknown tasks drop out");
+    let unknown = Action::TaskDesired {
+        task: TaskId::MAX,
+        desired: TaskState::Remove,
+    };
+    assert!(
+        f.apply(vec![unknown]).unwrap().is_empty(),
+        "reports on unknown tasks drop out"
+    );
 }
 
 #[test]
@@ -199,7 +259,11 @@ fn assignment_holds_only_while_task_and_node_fit() {
             status: status(TaskState::Assigned),
         };
         let changes = f.apply(vec![assign]).unwrap();
-        assert_eq!(!changes.is_empty(), assigned, "{state} {preassigned:?} {node_state}");
+        assert_eq!(
+            !changes.is_empty(),
+            assigned,
+            "{state} {preassigned:?} {node_state}"
+        );
         let on_node = f.state.tasks_on_node(NodeId::from_number(1)).count();
         assert_eq!(on_node, usize::from(assigned || preassigned == Some(1)));
     }
@@ -216,10 +280,19 @@ fn tasks_of_a_service_come_slot_by_slot() {
         Action::Create(task(3, 9, TaskState::New).into()),
     ];
     f.apply(actions).unwrap();
-    let slots: Vec<_> =
-        f.state.tasks_of_service(ServiceId::from_number(1)).map(|t| (t.slot, t.id)).collect();
-    assert_eq!(slots, [(1, TaskId::from_number(2)), (2, TaskId::from_number(1))]);
-    assert_eq!(f.state.tasks_in_slot(ServiceId::from_number(1), 2).count(), 1);
+    let slots: Vec<_> = f
+        .state
+        .tasks_of_service(ServiceId::from_number(1))
+        .map(|t| (t.slot, t.id))
+        .collect();
+    assert_eq!(
+        slots,
+        [(1, TaskId::from_number(2)), (2, TaskId::from_number(1))]
+    );
+    assert_eq!(
+        f.state.tasks_in_slot(ServiceId::from_number(1), 2).count(),
+        1
+    );
 }
 
 #[test]

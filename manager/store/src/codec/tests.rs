@@ -16,7 +16,10 @@ fn service() -> Service {
     Service {
         id: ServiceId::from_number(1),
         meta: Meta::default(),
-        spec: ServiceSpec { name: "web".into(), ..ServiceSpec::default() },
+        spec: ServiceSpec {
+            name: "web".into(),
+            ..ServiceSpec::default()
+        },
         spec_version: Version::default(),
         previous_spec: None,
         update_status: None,
@@ -42,30 +45,48 @@ fn node() -> Node {
     Node {
         id: NodeId::from_number(9),
         meta: Meta::default(),
-        spec: NodeSpec { availability: Availability::Pause, ..NodeSpec::default() },
+        spec: NodeSpec {
+            availability: Availability::Pause,
+            ..NodeSpec::default()
+        },
         role: NodeRole::Manager,
         description: None,
-        status: NodeStatus { state: NodeState::Ready, ..NodeStatus::default() },
+        status: NodeStatus {
+            state: NodeState::Ready,
+            ..NodeStatus::default()
+        },
         manager_status: None,
     }
 }
 
 #[test]
 fn every_action_round_trips() {
-    let status = TaskStatus { state: TaskState::Running, ..TaskStatus::default() };
+    let status = TaskStatus {
+        state: TaskState::Running,
+        ..TaskStatus::default()
+    };
     let transaction = Transaction {
         now: Timestamp(77),
         actions: vec![
             Action::Create(service().into()),
             Action::Create(node().into()),
             Action::Update(task(3).into()),
-            Action::Remove { id: ObjectId::Task(TaskId::from_number(3)), version: None },
+            Action::Remove {
+                id: ObjectId::Task(TaskId::from_number(3)),
+                version: None,
+            },
             Action::Remove {
                 id: ObjectId::Service(ServiceId::from_number(1)),
                 version: Some(Version { index: 4 }),
             },
-            Action::TaskStatus { task: TaskId::from_number(3), status: status.clone() },
-            Action::TaskDesired { task: TaskId::from_number(3), desired: TaskState::Remove },
+            Action::TaskStatus {
+                task: TaskId::from_number(3),
+                status: status.clone(),
+            },
+            Action::TaskDesired {
+                task: TaskId::from_number(3),
+                desired: TaskState::Remove,
+            },
             Action::TaskAssign {
                 task: TaskId::from_number(3),
                 node: NodeId::generate(&mut RandomIds),
@@ -85,7 +106,10 @@ fn every_action_round_trips() {
 #[test]
 fn outcomes_round_trip() {
     let version = Version { index: 12 };
-    assert_eq!(decode_outcome(&encode_outcome(version, &Ok(()))).unwrap(), Ok(version));
+    assert_eq!(
+        decode_outcome(&encode_outcome(version, &Ok(()))).unwrap(),
+        Ok(version)
+    );
     for reason in [
         RefusalReason::Malformed,
         RefusalReason::Exists,
@@ -93,7 +117,11 @@ fn outcomes_round_trip() {
         RefusalReason::NotFound,
         RefusalReason::Stale,
     ] {
-        let refusal = Refusal { action: 3, reason, object: "service web".into() };
+        let refusal = Refusal {
+            action: 3,
+            reason,
+            object: "service web".into(),
+        };
         let bytes = encode_outcome(version, &Err(refusal.clone()));
         assert_eq!(decode_outcome(&bytes).unwrap(), Err(refusal));
     }
@@ -109,23 +137,44 @@ fn a_snapshot_restores_objects_indexes_and_shared_specs() {
         create(task(1).into()),
         create(task(2).into()),
     ];
-    state.apply(Version { index: 5 }, &Transaction { now: Timestamp(1), actions }).unwrap();
+    state
+        .apply(
+            Version { index: 5 },
+            &Transaction {
+                now: Timestamp(1),
+                actions,
+            },
+        )
+        .unwrap();
 
     let restored = decode_snapshot(&encode_snapshot(&state)).unwrap();
 
     assert_eq!(restored.version(), state.version());
     assert!(restored.objects().eq(state.objects()));
     assert!(restored.service_by_name("WEB").is_some());
-    let tasks: Vec<_> = restored.tasks_in_slot(ServiceId::from_number(1), 1).collect();
+    let tasks: Vec<_> = restored
+        .tasks_in_slot(ServiceId::from_number(1), 1)
+        .collect();
     assert_eq!(tasks.len(), 2);
-    assert!(Arc::ptr_eq(&tasks[0].spec, &tasks[1].spec), "tasks of one spec share it");
+    assert!(
+        Arc::ptr_eq(&tasks[0].spec, &tasks[1].spec),
+        "tasks of one spec share it"
+    );
 }
 
 #[test]
 fn a_truncated_snapshot_is_refused() {
     let mut state = State::default();
     let actions = vec![Action::Create(service().into())];
-    state.apply(Version { index: 5 }, &Transaction { now: Timestamp(1), actions }).unwrap();
+    state
+        .apply(
+            Version { index: 5 },
+            &Transaction {
+                now: Timestamp(1),
+                actions,
+            },
+        )
+        .unwrap();
     let bytes = encode_snapshot(&state);
     assert!(decode_snapshot(&bytes[..bytes.len() - 3]).is_err());
 }

@@ -1,0 +1,280 @@
+//! Full objects survive the wire; wrong fields are named.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use types::cluster::RootCaState;
+use types::container_spec::{Mount, MountKind, Ulimit};
+use types::node::{Availability, ManagerStatus, NodeDescription, NodeState, NodeStatus};
+use types::service::ServiceMode;
+use types::task::{
+    ContainerStatus, Limits, NetworkAttachmentSpec, Placement, Platform, ResourceRequirements,
+    Resources, RestartCondition, RestartPolicy,
+};
+use types::update::{FailureAction, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus};
+use types::{
+    Cluster, ClusterId, ClusterSpec, ContainerSpec, Meta, Node, NodeId, NodeRole, NodeSpec,
+    Service, ServiceId, ServiceSpec, Task, TaskId, TaskSpec, TaskState, TaskStatus, Timestamp,
+    Version,
+};
+
+use crate::objects;
+
+fn meta() -> Meta {
+    let at = |n| Timestamp(n);
+    Meta {
+        version: Version { index: 7 },
+        created_at: at(1),
+        updated_at: at(2),
+    }
+}
+
+fn labels() -> types::Labels {
+    [("a".to_owned(), "b".to_owned())].into()
+}
+
+fn task_spec() -> TaskSpec {
+    TaskSpec {
+        container: ContainerSpec {
+            image: "web:1".into(),
+            labels: labels(),
+            command: vec!["sh".into()],
+            args: vec!["-c".into()],
+            hostname: "h".into(),
+            env: vec!["A=1".into()],
+            dir: "/d".into(),
+            user: "1:2".into(),
+            groups: vec!["g".into()],
+            stop_signal: "SIGINT".into(),
+            stop_grace_period: Some(Duration::from_millis(5)),
+            mounts: vec![Mount {
+                kind: MountKind::Tmpfs,
+                source: "/s".into(),
+                target: "/t".into(),
+                read_only: true,
+                tmpfs_size_bytes: 9,
+                tmpfs_mode: 0o700,
+            }],
+            read_only: true,
+            capability_add: vec!["CAP_A".into()],
+            capability_drop: vec!["CAP_B".into()],
+            ulimits: vec![Ulimit {
+                name: "nofile".into(),
+                soft: 1,
+                hard: -1,
+            }],
+        },
+        resources: ResourceRequirements {
+            limits: Limits {
+                nano_cpus: 1,
+                memory_bytes: 2,
+                pids: 3,
+            },
+            reservations: Resources {
+                nano_cpus: 4,
+                memory_bytes: 5,
+            },
+        },
+        restart_policy: RestartPolicy {
+            condition: RestartCondition::OnFailure,
+            delay: Duration::from_secs(1),
+            max_attempts: 2,
+            window: Duration::from_secs(3),
+        },
+        placement: Placement {
+            constraints: vec!["node.role==worker".into()],
+            preferences: vec!["node.labels.zone".into()],
+            max_replicas: 4,
+            platforms: vec![Platform {
+                architecture: "x86_64".into(),
+                os: "linux".into(),
+            }],
+        },
+        networks: vec![NetworkAttachmentSpec {
+            target: "host".into(),
+        }],
+        force_update: 3,
+    }
+}
+
+fn service_spec() -> ServiceSpec {
+    let config = UpdateConfig {
+        parallelism: 2,
+        delay: Duration::from_secs(1),
+        failure_action: FailureAction::Rollback,
+        monitor: Duration::from_secs(2),
+        max_failure_ratio: 0.5,
+        order: UpdateOrder::StartFirst,
+    };
+    ServiceSpec {
+        name: "web".into(),
+        labels: labels(),
+        task: Arc::new(task_spec()),
+        mode: ServiceMode::Replicated { replicas: 5 },
+        update_config: config,
+        rollback_config: UpdateConfig::default(),
+    }
+}
+
+#[test]
+fn a_service_survives_the_wire() {
+    for mode in [
+        ServiceMode::Replicated { replicas: 0 },
+        ServiceMode::Global {},
+    ] {
+        let service = Service {
+            id: ServiceId::from_number(3),
+            meta: meta(),
+            spec: ServiceSpec {
+                mode,
+                ..service_spec()
+            },
+            spec_version: Version { index: 6 },
+            previous_spec: Some(service_spec()),
+            update_status: Some(UpdateStatus {
+                state: UpdateState::RollbackPaused,
+                started_at: Timestamp(1),
+                completed_at: Timestamp(2),
+                message: "m".into(),
+            }),
+        };
+        assert_eq!(
+            Service::try_from(objects::Service::from(&service)),
+            Ok(service)
+        );
+    }
+}
+
+#[test]
+fn a_task_survives_the_wire() {
+    for node_id in [None, Some(NodeId::from_number(8))] {
+        let task = Task {
+            id: TaskId::from_number(1),
+            meta: meta(),
+            service_id: ServiceId::from_number(3),
+            service_name: "web".into(),
+            slot: 4,
+            node_id,
+            spec: Arc::new(task_spec()),
+            spec_version: Version { index: 6 },
+            status: TaskStatus {
+                state: TaskState::Failed,
+                timestamp: Timestamp(1),
+                message: "m".into(),
+                err: "e".into(),
+                container_status: Some(ContainerStatus {
+                    container_id: "c".into(),
+                    pid: 2,
+                    exit_code: Some(0),
+                    oom_killed: true,
+                }),
+                applied_at: Timestamp(3),
+            },
+            desired_state: TaskState::Shutdown,
+        };
+        assert_eq!(Task::try_from(objects::Task::from(&task)), Ok(task));
+    }
+}
+
+#[test]
+fn a_node_and_the_cluster_survive_the_wire() {
+    let node = Node {
+        id: NodeId::from_number(8),
+        meta: meta(),
+        spec: NodeSpec {
+            labels: labels(),
+            role: NodeRole::Manager,
+            availability: Availability::Drain,
+        },
+        role: NodeRole::Manager,
+        description: Some(NodeDescription {
+            hostname: "h".into(),
+            platform: Platform {
+                architecture: "x86_64".into(),
+                os: "linux".into(),
+            },
+            resources: Resources {
+                nano_cpus: 1,
+                memory_bytes: 2,
+            },
+            engine_version: "1".into(),
+            engine_labels: labels(),
+        }),
+        status: NodeStatus {
+            state: NodeState::Ready,
+            message: "m".into(),
+            addr: Some("2001:db8::1".parse().unwrap()),
+        },
+        manager_status: Some(ManagerStatus {
+            raft_id: u64::MAX,
+            addr: "10.0.0.1:2377".into(),
+        }),
+    };
+    assert_eq!(Node::try_from(objects::Node::from(&node)), Ok(node));
+
+    let cluster = Cluster {
+        id: ClusterId::from_number(1),
+        meta: meta(),
+        spec: ClusterSpec {
+            labels: labels(),
+            task_history_limit: -1,
+            ..ClusterSpec::default()
+        },
+        root_ca: RootCaState {
+            cert_pem: "c".into(),
+            key_pem: "k".into(),
+            worker_token: "w".into(),
+            manager_token: "m".into(),
+        },
+        revoked: [(NodeId::from_number(8), Timestamp(5))].into(),
+    };
+    assert_eq!(
+        Cluster::try_from(objects::Cluster::from(&cluster)),
+        Ok(cluster)
+    );
+}
+
+#[test]
+fn wrong_fields_are_named() {
+    let service = Service {
+        id: ServiceId::from_number(3),
+        meta: meta(),
+        spec: service_spec(),
+        spec_version: Version::default(),
+        previous_spec: None,
+        update_status: None,
+    };
+    let good = objects::Service::from(&service);
+    let field = |message: objects::Service| Service::try_from(message).unwrap_err().field;
+
+    assert_eq!(
+        field(objects::Service {
+            id: "x".into(),
+            ..good.clone()
+        }),
+        "id"
+    );
+    assert_eq!(
+        field(objects::Service {
+            spec: None,
+            ..good.clone()
+        }),
+        "spec"
+    );
+    let mut bad = good.clone();
+    bad.spec
+        .as_mut()
+        .unwrap()
+        .task
+        .as_mut()
+        .unwrap()
+        .restart_policy
+        .as_mut()
+        .unwrap()
+        .condition = 99;
+    assert_eq!(field(bad), "condition");
+    let mut bad = good;
+    bad.spec.as_mut().unwrap().task = None;
+    assert_eq!(field(bad), "task");
+    assert!(super::task::task_state("state", 1).is_err());
+}

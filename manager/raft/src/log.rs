@@ -5,6 +5,8 @@ pub(crate) mod recover;
 mod redb;
 pub(crate) mod seal;
 mod sled;
+#[cfg(test)]
+mod tests;
 pub(crate) mod wal;
 
 use std::io;

@@ -46,11 +46,6 @@ impl Image {
             state: StateBytes::Memory(Arc::new(state)),
         }
     }
-
-    /// Whether this is what the snapshot file already holds.
-    pub(crate) fn is_on_disk(&self) -> bool {
-        matches!(self.state, StateBytes::File(_))
-    }
 }
 
 /// Reads and replaces the snapshot file of one member.
@@ -83,6 +78,15 @@ impl SnapshotFile {
     /// The snapshot there is now.
     pub(crate) fn current(&self) -> Option<Image> {
         self.lock().clone()
+    }
+
+    /// Whether `image` is what the snapshot file holds already.
+    pub(crate) fn holds(&self, image: &Image) -> bool {
+        let current = self.lock();
+        match (&image.state, current.as_ref().map(|c| &c.state)) {
+            (StateBytes::File(a), Some(StateBytes::File(b))) => Arc::ptr_eq(a, b),
+            (StateBytes::Memory(_) | StateBytes::File(_), _) => false,
+        }
     }
 
     /// The state of an image.
@@ -237,4 +241,116 @@ fn last_index(header: &pb::SnapshotHeader) -> Option<u64> {
 fn state_name(header: &pb::SnapshotHeader) -> Vec<u8> {
     let id = header.last_log_id.unwrap_or_default();
     format!("snapshot/state/{}/{}/{}", id.term, id.leader, id.index).into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::seal::{DataKey, Sealer};
+
+    fn keyring(byte: u8) -> Keyring {
+        Keyring::new(Sealer::new(&DataKey::new([byte; 32]), None))
+    }
+
+    fn header(index: u64) -> pb::SnapshotHeader {
+        let last_log_id = Some(pb::LogId {
+            term: 1,
+            leader: 2,
+            index,
+        });
+        pb::SnapshotHeader {
+            last_log_id,
+            removed: vec![5],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_read_back_and_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = SnapshotFile::open(dir.path(), keyring(1)).unwrap();
+        assert!(file.current().is_none());
+        let first = file.write(header(10), b"first".to_vec()).unwrap();
+        file.write(header(20), b"second".to_vec()).unwrap();
+        assert_eq!(
+            *file.state(&first).unwrap(),
+            b"first",
+            "still open for whoever sends it"
+        );
+
+        let again = SnapshotFile::open(dir.path(), keyring(1)).unwrap();
+        let current = again.current().unwrap();
+        assert_eq!(
+            current.header,
+            pb::SnapshotHeader {
+                size_bytes: 6,
+                ..header(20)
+            }
+        );
+        assert_eq!(*again.state(&current).unwrap(), b"second");
+        assert!(again.holds(&current) && !again.holds(&first));
+    }
+
+    #[test]
+    fn an_older_snapshot_does_not_replace_a_newer_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = SnapshotFile::open(dir.path(), keyring(1)).unwrap();
+        file.write(header(20), b"newer".to_vec()).unwrap();
+        let kept = file.write(header(10), b"older".to_vec()).unwrap();
+        assert_eq!(*file.state(&kept).unwrap(), b"newer");
+    }
+
+    #[test]
+    fn every_flipped_byte_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        SnapshotFile::open(dir.path(), keyring(1))
+            .unwrap()
+            .write(header(1), vec![7; 40])
+            .unwrap();
+        let path = dir.path().join(FILE);
+        let good = std::fs::read(&path).unwrap();
+        assert!(
+            !good.windows(8).any(|w| w == [7; 8]),
+            "the state is in clear"
+        );
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            std::fs::write(&path, bad).unwrap();
+            let opened = SnapshotFile::open(dir.path(), keyring(1))
+                .and_then(|f| f.state(&f.current().expect("the file exists")));
+            assert!(matches!(opened, Err(Error::Corrupt { .. })), "byte {at}");
+        }
+        for length in 0..good.len() {
+            std::fs::write(&path, &good[..length]).unwrap();
+            let opened = SnapshotFile::open(dir.path(), keyring(1))
+                .and_then(|f| f.state(&f.current().expect("the file exists")));
+            assert!(
+                matches!(opened, Err(Error::Corrupt { .. })),
+                "{length} bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unfinished_snapshot_is_removed_and_a_rotation_seals_again() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(TMP), b"half").unwrap();
+        let keys = keyring(1);
+        let file = SnapshotFile::open(dir.path(), keys.clone()).unwrap();
+        assert!(!dir.path().join(TMP).exists());
+        file.write(header(3), b"state".to_vec()).unwrap();
+
+        keys.replace(Sealer::new(
+            &DataKey::new([2; 32]),
+            Some(&DataKey::new([1; 32])),
+        ));
+        file.reseal().unwrap();
+        assert!(
+            SnapshotFile::open(dir.path(), keyring(1)).is_err(),
+            "the old key still opens it"
+        );
+        let again = SnapshotFile::open(dir.path(), keyring(2)).unwrap();
+        assert_eq!(*again.state(&again.current().unwrap()).unwrap(), b"state");
+    }
 }

@@ -70,7 +70,7 @@ impl Machine {
             app.restore(index, &state).map_err(|e| Error::Failed {
                 reason: format!("the state machine refuses the snapshot at {index}: {e}"),
             })?;
-            if !image.is_on_disk() {
+            if !snapshots.holds(&image) {
                 let header = image.header.clone();
                 // The image is what else holds the state: without it nothing is copied.
                 drop(image);

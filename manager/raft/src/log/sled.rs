@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::{Backend, Durability, Op, io_error, private_dir, sync_dir};
 use crate::Error;
@@ -22,6 +23,8 @@ const CACHE_BYTES: u64 = 4 << 20;
 const SEGMENT_BYTES: usize = 512 << 10;
 /// 16 values, up to 10 more that are not merged yet, and their names stay below a quarter segment.
 const VALUE_BYTES_MAX: usize = 4 << 10;
+/// How long another owner of the files may still be closing them.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct SledLog {
     db: sled::Db,
@@ -33,20 +36,19 @@ impl SledLog {
     pub(super) fn open(dir: &Path) -> Result<Self, Error> {
         private_dir(dir)?;
         remove_unfinished_snapshots(dir).map_err(io_error("clean", dir))?;
-        let db = sled::Config::new()
+        let config = sled::Config::new()
             .path(dir)
             .cache_capacity(CACHE_BYTES)
             .segment_size(SEGMENT_BYTES)
-            .flush_every_ms(None)
-            .open()
-            .map_err(|e| match e {
-                sled::Error::Io(source) => io_error("open log in", dir)(source),
-                other => Error::Corrupt {
-                    dir: dir.to_owned(),
-                    record: "log".to_owned(),
-                    reason: other.to_string(),
-                },
-            })?;
+            .flush_every_ms(None);
+        let db = open_when_unlocked(&config).map_err(|e| match e {
+            sled::Error::Io(source) => io_error("open log in", dir)(source),
+            other => Error::Corrupt {
+                dir: dir.to_owned(),
+                record: "log".to_owned(),
+                reason: other.to_string(),
+            },
+        })?;
         restrict_files(dir).map_err(io_error("restrict files of", dir))?;
         let path = dir.join("db");
         let file = File::open(&path).map_err(io_error("open", &path))?;
@@ -87,6 +89,22 @@ impl Backend for SledLog {
 
     fn value_bytes_max(&self) -> usize {
         VALUE_BYTES_MAX
+    }
+}
+
+/// The threads of a database that was just closed hold its lock a little longer.
+fn open_when_unlocked(config: &sled::Config) -> sled::Result<sled::Db> {
+    let started = Instant::now();
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(e))
+                if e.to_string().starts_with("could not acquire lock")
+                    && started.elapsed() < LOCK_TIMEOUT =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            outcome => return outcome,
+        }
     }
 }
 

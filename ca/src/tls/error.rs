@@ -100,13 +100,30 @@ pub enum Refusal {
 pub fn refusal(error: &(dyn StdError + 'static)) -> Option<Refusal> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(found) = find_rustls(error).and_then(of_rustls) {
-            return Some(found);
+        if let Some(found) = find_rustls(error) {
+            return of_rustls(found);
+        }
+        if is_refusal_in_words(error) {
+            return Some(Refusal::OurCertificate);
         }
         next = error.source();
     }
     None
 }
+
+/// What a peer that does not like our certificate may send.
+const CERTIFICATE_ALERTS: [AlertDescription; 9] = [
+    AlertDescription::BadCertificate,
+    AlertDescription::UnsupportedCertificate,
+    AlertDescription::CertificateRevoked,
+    AlertDescription::CertificateExpired,
+    AlertDescription::CertificateUnknown,
+    AlertDescription::UnknownCA,
+    AlertDescription::AccessDenied,
+    // Two roots of one name: the signature is wrong rather than the issuer unknown.
+    AlertDescription::DecryptError,
+    AlertDescription::CertificateRequired,
+];
 
 /// `io::Error::source` skips the error that it wraps, so that one is asked for by itself.
 fn find_rustls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
@@ -120,23 +137,22 @@ fn find_rustls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Er
 }
 
 fn of_rustls(error: &rustls::Error) -> Option<Refusal> {
-    use AlertDescription as Alert;
     match error {
         rustls::Error::InvalidCertificate(reason) => {
             Some(Refusal::TheirCertificate(reason.clone()))
         }
-        rustls::Error::AlertReceived(
-            Alert::BadCertificate
-            | Alert::UnsupportedCertificate
-            | Alert::CertificateRevoked
-            | Alert::CertificateExpired
-            | Alert::CertificateUnknown
-            | Alert::UnknownCA
-            | Alert::AccessDenied
-            | Alert::DecryptError
-            | Alert::CertificateRequired,
-        ) => Some(Refusal::OurCertificate),
+        rustls::Error::AlertReceived(alert) if CERTIFICATE_ALERTS.contains(alert) => {
+            Some(Refusal::OurCertificate)
+        }
         // rustls has many more errors, and none of them is about a certificate.
         _ => None,
     }
+}
+
+/// The HTTP/2 library keeps of an error in mid-connection only its words.
+fn is_refusal_in_words(error: &(dyn StdError + 'static)) -> bool {
+    let words = error.to_string();
+    CERTIFICATE_ALERTS
+        .into_iter()
+        .any(|alert| words == rustls::Error::AlertReceived(alert).to_string())
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::Stream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -18,6 +19,10 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most handshakes going on at once. Beyond it the oldest gives way: an honest one is done in
 /// milliseconds, so whoever opens connections and stays silent only pushes out themselves.
 pub const HANDSHAKES_MAX: usize = 256;
+/// Longest time to wait for a refused client to close its end.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Most bytes that are read from a refused client, to be thrown away.
+const FAREWELL_LEN_MAX: u64 = 256 * 1024;
 /// Pause after a failed `accept`, which mostly means that file descriptors have run out.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -111,16 +116,31 @@ async fn handshake(
     if let Err(source) = socket::tune(&stream) {
         return Err(Error::Connect { addr, source });
     }
-    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream).into_fallible()).await {
         Ok(Ok(stream)) => {
             TlsConn::new(stream, remote_addr).map_err(|source| Error::Certificate { addr, source })
         }
-        Ok(Err(source)) => Err(Error::Handshake { addr, source }),
+        Ok(Err((source, stream))) => {
+            // However the farewell ends, the handshake has failed for the reason given.
+            let _ = timeout(FAREWELL_TIMEOUT, say_farewell(stream)).await;
+            Err(Error::Handshake { addr, source })
+        }
         Err(_) => Err(Error::Timeout {
             addr,
             after: HANDSHAKE_TIMEOUT,
         }),
     }
+}
+
+/// Lets the other end read the alert that says why it is refused.
+///
+/// Closing a socket with unread data in it makes the kernel send a reset, and a reset overtakes the
+/// alert. A client has data under way here, as under TLS 1.3 it believes the handshake done.
+async fn say_farewell(mut stream: TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut unread = stream.take(FAREWELL_LEN_MAX);
+    tokio::io::copy(&mut unread, &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 /// Someone without the right certificate is worth a line; a closed connection is not.

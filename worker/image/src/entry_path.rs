@@ -51,9 +51,10 @@ mod tests {
 
     #[test]
     fn paths_stay_below_the_root() {
+        type Row<'a> = (&'a str, Result<&'a [&'a [u8]], BadPath>);
         let deep = "a/".repeat(DEPTH_MAX + 1);
         let long = "a".repeat(NAME_BYTES_MAX + 1);
-        let table: [(&str, Result<&[&[u8]], BadPath>); 10] = [
+        let table: [Row<'_>; 10] = [
             ("", Ok(&[])),
             ("./", Ok(&[])),
             ("./a//b/./c/", Ok(&[b"a", b"b", b"c"])),

@@ -280,6 +280,22 @@ async fn tls_1_2_is_answered_with_protocol_version() {
     assert_eq!((reply[0], &reply[5..]), (21, &[2, 70][..]), "{reply:?}");
 }
 
+#[tokio::test]
+async fn a_refused_client_can_read_why_while_it_is_still_sending() {
+    let cluster = Cluster::new(1);
+    let server = Running::start(cluster.manager(1)).await;
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    // More than the server reads before it refuses: closing at once would reset the connection.
+    let more = [client_hello_tls12(), vec![0; 100_000]].concat();
+    stream.write_all(&more).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut reply = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut reply)).await;
+    read.unwrap()
+        .expect("the connection ends in order, not by a reset");
+    assert_eq!(reply[5..], [2, 70], "{reply:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn openssl_gets_through_with_tls_1_3_only() {
     if Command::new("openssl").arg("version").output().is_err() {

@@ -347,7 +347,7 @@ impl Node {
             .1
             .read_line(&mut answer)
             .context("reading pid 1's answer")?;
-        match answer.trim_end().split_once('\t') {
+        match answer.trim_end_matches('\n').split_once('\t') {
             Some(("ok", rest)) => Ok(rest.to_owned()),
             Some(("error", rest)) => bail!("{}: {order:?}: {rest}", self.name),
             Some(_) | None => bail!("{}: pid 1 is gone ({answer:?})", self.name),

@@ -127,3 +127,21 @@ fn a_layer_taken_away_is_missed_and_comes_back_with_the_image() {
     assert_eq!(load(&store, "web"), id);
     assert_eq!(store.layers(&id).unwrap(), [path]);
 }
+
+#[test]
+fn a_load_that_cannot_be_listed_is_undone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    // A directory cannot be replaced by a file, whoever tries.
+    let database = dir.path().join("repositories.json");
+    std::fs::create_dir(&database).unwrap();
+    let archive = layout("web", &[&Tar::new().file("x", "").build()]);
+    let error = store.load(&archive[..], &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("could not replace"), "{error}");
+    assert!(store.list().is_empty());
+    for part in ["layers", "blobs", "tmp"] {
+        assert_eq!(count(&dir.path().join(part)), 0, "{part}");
+    }
+    std::fs::remove_dir(&database).unwrap();
+    load(&store, "web");
+}

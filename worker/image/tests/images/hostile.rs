@@ -201,8 +201,10 @@ fn a_truncated_archive_is_refused_wherever_it_ends() {
         } else {
             whole.len()
         };
-        let step = 97.min(needed / 20);
-        for cut in (0..needed).step_by(step).chain([needed - 1]) {
+        // Anywhere within a block, and between any two.
+        let within = (0..needed).step_by(97.min(needed / 20));
+        let between = (512..needed).step_by(512);
+        for cut in within.chain(between).chain([needed - 1]) {
             let sentence = refused(&fixture, &whole[..cut]);
             assert!(
                 sentence.contains("truncated"),

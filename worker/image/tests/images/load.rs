@@ -198,6 +198,37 @@ fn a_layer_of_two_images_is_stored_once_and_kept_for_the_other() {
 }
 
 #[test]
+fn a_layer_found_by_a_load_stays_until_the_load_is_done() {
+    let fixture = Fixture::new();
+    let (base, app) = (base(), app());
+    fixture.load(&layout("one", &[&base])).unwrap();
+    let remove = || fixture.store.remove("one", false, &|_| false);
+    let two = layout("two", &[&base, &app]);
+    let mut meanwhile = |progress| {
+        if let Progress::Present { .. } = progress {
+            remove().unwrap();
+        }
+    };
+    fixture.store.load(&two[..], &mut meanwhile).unwrap();
+    assert_eq!(read(&fixture, "two", "etc/base"), "base");
+
+    // When the load fails, the layer stays with the image that has it, and goes without one.
+    fixture.load(&layout("one", &[&base])).unwrap();
+    fixture.store.remove("two", false, &|_| false).unwrap();
+    let before = fixture.paths();
+    let mut lying = Layout::default();
+    let lie = config(&[&base, b"something else"]);
+    let manifest = lying.manifest(&lie, &[("", base.clone()), ("", app.clone())]);
+    lying.named("two", manifest);
+    let lying = lying.build();
+    assert!(fixture.load(&lying).is_err());
+    assert_eq!(fixture.paths(), before);
+    assert!(fixture.store.load(&lying[..], &mut meanwhile).is_err());
+    let layers = std::fs::read_dir(fixture.dir.path().join("store/layers")).unwrap();
+    assert_eq!(layers.count(), 0);
+}
+
+#[test]
 fn loading_at_the_same_time_as_loading_and_removing_leaves_whole_images() {
     let fixture = Fixture::new();
     let (base, app) = (base(), app());

@@ -1,6 +1,6 @@
 //! What users ask of the cluster: validation, defaults, views and changes, behind every transport.
 //!
-//! [`ControlApi`] speaks the nouns of `types` only. The gRPC service is one front on
+//! [`ControlApi`] speaks the nouns of `types` only. The gRPC service in [`grpc`] is one front on
 //! it; another front needs no other rules. Reads answer from this manager's own store. Writes are
 //! checked here against that store, proposed to the group with the versions they read, and checked
 //! again when applied, so any manager can take them.
@@ -8,6 +8,7 @@
 mod api;
 mod cluster;
 mod error;
+pub mod grpc;
 mod key;
 pub mod logs;
 mod names;

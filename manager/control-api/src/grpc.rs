@@ -1,0 +1,232 @@
+//! The gRPC front: turns messages into calls of [`ControlApi`] and its answers into messages.
+
+mod convert;
+mod status;
+
+use std::pin::Pin;
+use std::str::FromStr;
+
+use futures::{Stream, StreamExt as _};
+use proto::control as wire;
+use proto::control::control_server::{Control, ControlServer};
+use tonic::{Request, Response, Status};
+use types::{NodeSpec, ServiceSpec, Version};
+
+use crate::{ControlApi, Error, Invalid, UpdateService};
+
+/// Size of one request at most, in bytes: above what a transaction can hold, so that the store's
+/// own sentence about it is what the user sees.
+const REQUEST_BYTES_MAX: usize = 2 * store::TRANSACTION_BYTES_MAX;
+
+/// Serves the API as `swarm.control.v1.Control`.
+#[derive(Clone, Debug)]
+pub struct ControlService {
+    api: ControlApi,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl ControlService {
+    /// A service to put into a router. Whoever serves it decides who may call.
+    #[must_use]
+    pub fn server(api: ControlApi) -> ControlServer<Self> {
+        ControlServer::new(Self { api }).max_decoding_message_size(REQUEST_BYTES_MAX)
+    }
+}
+
+#[tonic::async_trait]
+impl Control for ControlService {
+    async fn get_cluster(
+        &self,
+        _: Request<wire::GetClusterRequest>,
+    ) -> Answer<wire::GetClusterResponse> {
+        let cluster = self.api.cluster()?;
+        Ok(Response::new(wire::GetClusterResponse {
+            cluster: Some((&cluster).into()),
+        }))
+    }
+
+    async fn rotate_join_token(
+        &self,
+        request: Request<wire::RotateJoinTokenRequest>,
+    ) -> Answer<wire::RotateJoinTokenResponse> {
+        let role = convert::role(request.into_inner().role)?;
+        let token = self.api.rotate_join_token(role).await?;
+        Ok(Response::new(wire::RotateJoinTokenResponse { token }))
+    }
+
+    async fn list_nodes(
+        &self,
+        _: Request<wire::ListNodesRequest>,
+    ) -> Answer<wire::ListNodesResponse> {
+        let list = self.api.list_nodes();
+        Ok(Response::new(wire::ListNodesResponse {
+            nodes: list.nodes.iter().map(Into::into).collect(),
+            self_id: list.self_id.to_string(),
+        }))
+    }
+
+    async fn get_node(
+        &self,
+        request: Request<wire::GetNodeRequest>,
+    ) -> Answer<wire::GetNodeResponse> {
+        let node = self.api.get_node(&request.into_inner().key)?;
+        Ok(Response::new(wire::GetNodeResponse {
+            node: Some((&node).into()),
+        }))
+    }
+
+    async fn update_node(
+        &self,
+        request: Request<wire::UpdateNodeRequest>,
+    ) -> Answer<wire::UpdateNodeResponse> {
+        let wire::UpdateNodeRequest { id, version, spec } = request.into_inner();
+        let spec = NodeSpec::try_from(required("spec", spec)?).map_err(convert::malformed)?;
+        let version = Version { index: version };
+        let node = self
+            .api
+            .update_node(parse("id", &id)?, version, spec)
+            .await?;
+        Ok(Response::new(wire::UpdateNodeResponse {
+            node: Some((&node).into()),
+        }))
+    }
+
+    async fn remove_node(
+        &self,
+        request: Request<wire::RemoveNodeRequest>,
+    ) -> Answer<wire::RemoveNodeResponse> {
+        let wire::RemoveNodeRequest { key, force } = request.into_inner();
+        let id = self.api.remove_node(&key, force).await?.to_string();
+        Ok(Response::new(wire::RemoveNodeResponse { id }))
+    }
+
+    async fn create_service(
+        &self,
+        request: Request<wire::CreateServiceRequest>,
+    ) -> Answer<wire::CreateServiceResponse> {
+        let spec = required("spec", request.into_inner().spec)?;
+        let spec = ServiceSpec::try_from(spec).map_err(convert::malformed)?;
+        let created = self.api.create_service(spec).await?;
+        Ok(Response::new(wire::CreateServiceResponse {
+            service: Some((&*created.service).into()),
+            warnings: created.warnings,
+        }))
+    }
+
+    async fn list_services(
+        &self,
+        _: Request<wire::ListServicesRequest>,
+    ) -> Answer<wire::ListServicesResponse> {
+        let services = self.api.list_services().iter().map(Into::into).collect();
+        Ok(Response::new(wire::ListServicesResponse { services }))
+    }
+
+    async fn get_service(
+        &self,
+        request: Request<wire::GetServiceRequest>,
+    ) -> Answer<wire::GetServiceResponse> {
+        let service = self.api.get_service(&request.into_inner().key)?;
+        Ok(Response::new(wire::GetServiceResponse {
+            service: Some((&service).into()),
+        }))
+    }
+
+    async fn update_service(
+        &self,
+        request: Request<wire::UpdateServiceRequest>,
+    ) -> Answer<wire::UpdateServiceResponse> {
+        let wire::UpdateServiceRequest {
+            id,
+            version,
+            spec,
+            rollback,
+        } = request.into_inner();
+        let id = parse("id", &id)?;
+        let version = Version { index: version };
+        let update = if rollback {
+            UpdateService::back(id, version)
+        } else {
+            let spec =
+                ServiceSpec::try_from(required("spec", spec)?).map_err(convert::malformed)?;
+            UpdateService::to(id, version, spec)
+        };
+        let changed = self.api.update_service(update).await?;
+        Ok(Response::new(wire::UpdateServiceResponse {
+            service: Some((&*changed.service).into()),
+            warnings: changed.warnings,
+        }))
+    }
+
+    async fn remove_service(
+        &self,
+        request: Request<wire::RemoveServiceRequest>,
+    ) -> Answer<wire::RemoveServiceResponse> {
+        let id = self
+            .api
+            .remove_service(&request.into_inner().key)
+            .await?
+            .to_string();
+        Ok(Response::new(wire::RemoveServiceResponse { id }))
+    }
+
+    type WatchServiceStream = Messages<wire::ServiceProgress>;
+
+    async fn watch_service(
+        &self,
+        request: Request<wire::WatchServiceRequest>,
+    ) -> Answer<Self::WatchServiceStream> {
+        let watch = self.api.watch_service(&request.into_inner().key)?;
+        let views = futures::stream::unfold(watch, |mut watch| async {
+            let progress = watch.next().await?;
+            Some((Ok((&progress).into()), watch))
+        });
+        Ok(Response::new(views.boxed()))
+    }
+
+    type ServiceLogsStream = Messages<wire::ServiceLogsResponse>;
+
+    async fn service_logs(
+        &self,
+        request: Request<wire::ServiceLogsRequest>,
+    ) -> Answer<Self::ServiceLogsStream> {
+        let wire::ServiceLogsRequest { keys, options } = request.into_inner();
+        let options = options.unwrap_or_default().into();
+        let batches = self.api.logs(&keys, options).await?;
+        let messages = batches.map(|batch| batch.map(Into::into).map_err(Status::from));
+        Ok(Response::new(messages.boxed()))
+    }
+
+    async fn list_tasks(
+        &self,
+        request: Request<wire::ListTasksRequest>,
+    ) -> Answer<wire::ListTasksResponse> {
+        let wire::ListTasksRequest { services, nodes } = request.into_inner();
+        let tasks = self.api.list_tasks(&services, &nodes)?;
+        let tasks = tasks.iter().map(|task| (&**task).into()).collect();
+        Ok(Response::new(wire::ListTasksResponse { tasks }))
+    }
+
+    async fn get_task(
+        &self,
+        request: Request<wire::GetTaskRequest>,
+    ) -> Answer<wire::GetTaskResponse> {
+        let task = self.api.get_task(&request.into_inner().key)?;
+        Ok(Response::new(wire::GetTaskResponse {
+            task: Some((&*task).into()),
+        }))
+    }
+}
+
+fn required<T>(field: &str, value: Option<T>) -> Result<T, Error> {
+    value.ok_or_else(|| Error::Invalid(Invalid::new(field, "is missing")))
+}
+
+fn parse<T: FromStr<Err: std::fmt::Display>>(field: &str, text: &str) -> Result<T, Error> {
+    text.parse()
+        .map_err(|error| Error::Invalid(Invalid::new(field, error)))
+}
+
+#[cfg(test)]
+mod tests;

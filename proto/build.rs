@@ -1,5 +1,6 @@
-//! Compiles every file under `proto/` without needing protoc.
+//! Compiles every file under `proto/` without needing protoc, and lists every RPC.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -13,8 +14,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     files.sort();
     let descriptors = protox::compile(&files, ["proto"])?;
-    tonic_prost_build::configure()
-        .include_file("packages.rs")
-        .compile_fds(descriptors)?;
+    let mut rpcs = String::from("&[\n");
+    for file in &descriptors.file {
+        for service in &file.service {
+            for method in &service.method {
+                let (package, service) = (file.package(), service.name());
+                writeln!(rpcs, "    \"/{package}.{service}/{}\",", method.name())?;
+            }
+        }
+    }
+    rpcs.push(']');
+    std::fs::write(PathBuf::from(std::env::var("OUT_DIR")?).join("rpcs.rs"), rpcs)?;
+    tonic_prost_build::configure().include_file("packages.rs").compile_fds(descriptors)?;
     Ok(())
 }

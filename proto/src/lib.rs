@@ -7,6 +7,9 @@ pub mod convert;
 
 pub use convert::ConvertError;
 
+/// Path of every RPC there is, so that none is forgotten where each needs a decision.
+pub const RPCS: &[&str] = include!(concat!(env!("OUT_DIR"), "/rpcs.rs"));
+
 mod packages {
     #![allow(
         missing_docs,

@@ -58,8 +58,8 @@ const ONLY: [(&str, &[&str]); 12] = [
         ],
     ),
     ("swarm-executor", &["swarm-types"]),
-    ("swarm-image", &[]),
-    ("swarm-container", &[]),
+    ("swarm-image", &["swarm-types"]),
+    ("swarm-container", &["swarm-types"]),
     ("swarmctl", &["swarm-types", "swarm-proto"]),
 ];
 

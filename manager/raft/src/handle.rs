@@ -17,7 +17,7 @@ use crate::log::wal::{Command, Wal};
 use crate::log::{self, io_error, recover};
 use crate::snapshot::SnapshotFile;
 use crate::transport::{Dialer, MESSAGE_BYTES_MAX, Peers};
-use crate::{DataKey, Error, GrpcService, Options, StateMachine, Status};
+use crate::{Condition, DataKey, Error, GrpcService, Options, StateMachine, Status};
 
 /// How long a member that votes alone may take to lead again after a start.
 const ALONE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,8 +39,8 @@ pub(crate) struct Inner {
     wal: Wal,
     snapshots: SnapshotFile,
     keyring: Keyring,
-    /// The key last given; a rotation has to open what it sealed.
-    key: std::sync::Mutex<DataKey>,
+    /// Every key that may have sealed something on disk.
+    keys: std::sync::Mutex<Vec<DataKey>>,
 }
 
 impl Raft {
@@ -57,10 +57,11 @@ impl Raft {
         dialer: Arc<dyn Dialer>,
     ) -> Result<Self, Error> {
         options.check()?;
-        let written_with = options.pending_key.as_ref().unwrap_or(&options.key);
-        let fallback = options.pending_key.as_ref().map(|_| &options.key);
-        let keyring = Keyring::new(Sealer::new(written_with, fallback));
-        let key = std::sync::Mutex::new(written_with.clone());
+        let keys = match &options.pending_key {
+            Some(pending) => vec![pending.clone(), options.key.clone()],
+            None => vec![options.key.clone()],
+        };
+        let keyring = Keyring::new(Sealer::new(&keys[0], &keys[1..]));
 
         let opened = {
             let (options, keyring) = (options.clone(), keyring.clone());
@@ -119,7 +120,7 @@ impl Raft {
                 wal,
                 snapshots,
                 keyring,
-                key,
+                keys: std::sync::Mutex::new(keys),
             }),
         };
         this.inner.spawn_observer(status_tx);
@@ -184,14 +185,13 @@ impl Raft {
     /// The disk; both keys are then still needed.
     pub async fn rotate_key(&self, key: DataKey) -> Result<(), Error> {
         let inner = &self.inner;
-        let old = {
-            let mut current = inner
-                .key
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            std::mem::replace(&mut *current, key.clone())
+        let older = {
+            let mut keys = inner.keys();
+            let older = keys.clone();
+            keys.push(key.clone());
+            older
         };
-        inner.keyring.replace(Sealer::new(&key, Some(&old)));
+        inner.keyring.replace(Sealer::new(&key, &older));
         let resealed = inner.wal.run(Command::Reseal).await;
         resealed.map_err(io_error("seal again the log in", &inner.options.dir))?;
         let snapshots = inner.snapshots.clone();
@@ -200,7 +200,8 @@ impl Raft {
             .map_err(|e| Error::Failed {
                 reason: format!("sealing again: {e}"),
             })??;
-        inner.keyring.replace(Sealer::new(&key, None));
+        inner.keyring.replace(Sealer::new(&key, &[]));
+        *inner.keys() = vec![key];
         Ok(())
     }
 
@@ -249,6 +250,12 @@ fn open(options: &Options, keyring: &Keyring) -> Result<Opened, Error> {
 }
 
 impl Inner {
+    fn keys(&self) -> std::sync::MutexGuard<'_, Vec<DataKey>> {
+        self.keys
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     /// Publishes the status whenever it changes.
     fn spawn_observer(&self, status: watch::Sender<Status>) {
         let (core, facts, token) = (
@@ -256,6 +263,7 @@ impl Inner {
             Arc::clone(&self.facts),
             self.token.clone(),
         );
+        let wal = self.wal.clone();
         let contact = Duration::from_millis(self.options.contact_ms());
         let period = Duration::from_millis(self.options.heartbeat_ms);
         self.tasks.spawn(async move {
@@ -265,7 +273,13 @@ impl Inner {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut may_elect = true;
             loop {
-                let now = core.status(contact);
+                let mut now = core.status(contact);
+                // The log knows better than the library what went wrong.
+                if let (Condition::Failed { reason }, Some(why)) =
+                    (&mut now.condition, wal.failure())
+                {
+                    *reason = why;
+                }
                 if may_elect && *evicted.borrow_and_update() {
                     may_elect = false;
                     core.forbid_elections();
@@ -283,8 +297,8 @@ impl Inner {
                 }
             }
             status.send_modify(|last| {
-                if !matches!(last.condition, crate::Condition::Failed { .. }) {
-                    last.condition = crate::Condition::Stopped;
+                if !matches!(last.condition, Condition::Failed { .. }) {
+                    last.condition = Condition::Stopped;
                 }
                 last.is_leader = false;
                 last.leader = None;
@@ -335,14 +349,14 @@ impl Inner {
             });
         }
         match &self.status.borrow().condition {
-            crate::Condition::Failed { reason } => Err(Error::Failed {
+            Condition::Failed { reason } => Err(Error::Failed {
                 reason: reason.clone(),
             }),
-            crate::Condition::Stopped => Err(Error::Stopped),
-            crate::Condition::Removed => Err(Error::MemberRemoved {
+            Condition::Stopped => Err(Error::Stopped),
+            Condition::Removed => Err(Error::MemberRemoved {
                 id: self.facts.member_id(),
             }),
-            crate::Condition::Running => Ok(()),
+            Condition::Running => Ok(()),
         }
     }
 }

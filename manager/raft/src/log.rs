@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 
 use crate::{BackendKind, Error};
 
+/// Is shown names and values, and may stop a scan by an error.
+pub(crate) type Each<'a> = dyn FnMut(&[u8], &[u8]) -> io::Result<()> + 'a;
+
 /// One change of a batch.
 pub(crate) enum Op {
     /// Sets a key.
@@ -38,11 +41,7 @@ pub(crate) trait Backend: Send {
     fn commit(&mut self, ops: Vec<Op>, durability: Durability) -> io::Result<()>;
 
     /// Calls `each` with every key that starts with `prefix`, in order, and its value.
-    fn scan(
-        &self,
-        prefix: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> io::Result<()>,
-    ) -> io::Result<()>;
+    fn scan(&self, prefix: &[u8], each: &mut Each<'_>) -> io::Result<()>;
 
     /// The largest value worth giving to this library; larger records are split.
     fn value_bytes_max(&self) -> usize;

@@ -9,10 +9,14 @@ use tokio::time::Instant;
 use crate::core::{Declined, within};
 use crate::handle::Inner;
 use crate::transport::{CallError, Lane};
-use crate::{Error, Member, Raft};
+use crate::{Condition, Error, Member, Raft};
 
-/// Pause between two tries when nothing else says that a try is worth it.
-const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// Pause before another try.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+/// How long a change of leader is waited for before another try.
+const RETRY_PAUSE_MAX: Duration = Duration::from_millis(100);
+/// What a leader that has a successor is given to answer still.
+const SUPERSEDED_GRACE: Duration = Duration::from_millis(500);
 /// What the leader is given less than the member that passes a call on to it.
 const FORWARD_MARGIN: Duration = Duration::from_millis(200);
 
@@ -118,16 +122,35 @@ impl Inner {
         }
     }
 
-    /// Waits for a leader other than `not_by`, or a later term, or the end of `patience`.
+    /// Waits a little for a leader other than `not_by`, or a later term.
     async fn wait_for_leader(&self, not_by: Option<u64>, term: u64, patience: Duration) {
         tokio::time::sleep(RETRY_PAUSE.min(patience)).await;
-        self.wait_status(patience.saturating_sub(RETRY_PAUSE), |status| {
+        let known = self.status.borrow().leader.is_some();
+        // With a leader known it is only a matter of its being ready.
+        let pause = if known {
+            patience.min(RETRY_PAUSE_MAX)
+        } else {
+            patience
+        };
+        self.wait_status(pause, |status| {
             let other = status.leader.is_some() && status.leader != not_by;
-            other
-                || (status.leader.is_some() && status.term > term)
-                || status.condition != crate::Condition::Running
+            let later = status.leader.is_some() && status.term > term;
+            other || later || status.condition != Condition::Running
         })
         .await;
+    }
+
+    /// Returns a while after somebody else than `leader` leads.
+    async fn superseded(&self, leader: u64) {
+        let mut status = self.status.clone();
+        let other = status
+            .wait_for(|s| s.leader.is_some_and(|id| id != leader))
+            .await
+            .is_ok();
+        if !other {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(SUPERSEDED_GRACE).await;
     }
 
     async fn try_propose(&self, data: Bytes, left: Duration) -> Try<Committed> {
@@ -154,12 +177,21 @@ impl Inner {
             data: data.into(),
             timeout_ms: forward_ms(left),
         };
-        let answered = self
+        // Connected first: what fails before anything was sent may be repeated.
+        if let Err(error) = self.peers.client(&leader.addr, Lane::Entries).await {
+            return self.call_failed(error, leader.id);
+        }
+        let call = self
             .peers
-            .call(&leader.addr, Lane::Entries, left, |mut c| async move {
-                c.propose(request).await
-            })
-            .await;
+            .call(&leader.addr, Lane::Entries, left, |mut client| async move {
+                client.propose(request).await
+            });
+        let answered = tokio::select! {
+            answered = call => answered,
+            () = self.superseded(leader.id) => {
+                return Try::Failed(Error::Indeterminate { waited_ms: 0 });
+            }
+        };
         let committed = match answered.map(|answer| answer.outcome) {
             Ok(Some(pb::propose_response::Outcome::Committed(committed))) => committed,
             Ok(Some(pb::propose_response::Outcome::Refusal(refusal))) => {

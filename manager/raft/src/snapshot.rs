@@ -249,7 +249,7 @@ mod tests {
     use crate::log::seal::{DataKey, Sealer};
 
     fn keyring(byte: u8) -> Keyring {
-        Keyring::new(Sealer::new(&DataKey::new([byte; 32]), None))
+        Keyring::new(Sealer::new(&DataKey::new([byte; 32]), &[]))
     }
 
     fn header(index: u64) -> pb::SnapshotHeader {
@@ -343,7 +343,7 @@ mod tests {
 
         keys.replace(Sealer::new(
             &DataKey::new([2; 32]),
-            Some(&DataKey::new([1; 32])),
+            &[DataKey::new([1; 32])],
         ));
         file.reseal().unwrap();
         assert!(

@@ -15,6 +15,9 @@ use crate::BoxError;
 /// Largest message: an entry of the largest proposal, or a batch of smaller ones.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 8 << 20;
 
+/// A host that does not answer at all costs this much.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Set on a refusal that means: you are not a member any more.
 const REFUSAL: &str = "swarm-raft-refusal";
 const REMOVED: &str = "member-removed";
@@ -84,14 +87,14 @@ impl Peers {
         let channel = match open {
             Some(channel) => channel,
             None => {
-                let channel = self
-                    .dialer
-                    .dial(addr)
+                let failed = |reason| CallError::Connect {
+                    addr: addr.to_owned(),
+                    reason,
+                };
+                let channel = tokio::time::timeout(CONNECT_TIMEOUT, self.dialer.dial(addr))
                     .await
-                    .map_err(|e| CallError::Connect {
-                        addr: addr.to_owned(),
-                        reason: chain(e.as_ref()),
-                    })?;
+                    .map_err(|_| failed(format!("no connection within {CONNECT_TIMEOUT:?}")))?
+                    .map_err(|e| failed(chain(e.as_ref())))?;
                 self.lock().insert(key, channel.clone());
                 channel
             }

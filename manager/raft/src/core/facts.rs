@@ -1,7 +1,7 @@
 //! What several parts of a member know together: how far it has applied, who was removed, and when
 //! it last heard of a leader.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ pub(crate) struct Facts {
     applied: watch::Sender<u64>,
     evicted: watch::Sender<bool>,
     removed: RwLock<BTreeSet<u64>>,
+    addrs: RwLock<BTreeMap<u64, String>>,
     leader_contact: Mutex<Option<(u64, Instant)>>,
     fault: Mutex<Option<Error>>,
     log_bytes: Mutex<u64>,
@@ -30,6 +31,7 @@ impl Facts {
             applied: watch::Sender::new(0),
             evicted: watch::Sender::new(false),
             removed: RwLock::default(),
+            addrs: RwLock::default(),
             leader_contact: Mutex::default(),
             fault: Mutex::default(),
             log_bytes: Mutex::default(),
@@ -84,6 +86,24 @@ impl Facts {
             .clone_from(removed);
         if removed.contains(&self.member_id) {
             self.evict();
+        }
+    }
+
+    /// Where member `id` answers, as far as known.
+    pub(crate) fn addr(&self, id: u64) -> Option<String> {
+        self.addrs
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .cloned()
+    }
+
+    /// Remembers where member `id` answers. The library keeps using the address a member had when
+    /// it was first spoken to.
+    pub(crate) fn set_addr(&self, id: u64, addr: &str) {
+        let mut addrs = self.addrs.write().unwrap_or_else(PoisonError::into_inner);
+        if addrs.get(&id).is_none_or(|known| known != addr) {
+            addrs.insert(id, addr.to_owned());
         }
     }
 

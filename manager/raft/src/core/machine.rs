@@ -16,6 +16,7 @@ use super::types::{LogId, Membership, Response, SnapshotMeta, StoredMembership, 
 use crate::snapshot::{Image, SnapshotFile};
 use crate::{Error, StateMachine};
 
+type Encode = Box<dyn FnOnce() -> Vec<u8> + Send>;
 type SmSnapshot = openraft::alias::SnapshotOf<TypeConfig, Image>;
 
 /// The user's state, and what the log itself has to remember with it.
@@ -58,6 +59,13 @@ impl Machine {
             self.facts.set_removed(&self.removed);
         }
         self.membership = StoredMembership::new(Some(log_id), membership);
+        self.remember_addrs();
+    }
+
+    fn remember_addrs(&self) {
+        for (id, node) in self.membership.nodes() {
+            self.facts.set_addr(*id, &node.addr);
+        }
     }
 
     async fn restore(&mut self, meta: &SnapshotMeta, image: Image) -> Result<(), Error> {
@@ -86,6 +94,7 @@ impl Machine {
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.removed = header.removed.iter().copied().collect();
+        self.remember_addrs();
         self.facts.set_removed(&self.removed);
         self.facts.set_applied(index);
         Ok(())
@@ -164,7 +173,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
 /// A captured state on its way to the snapshot file.
 pub(crate) struct Builder {
     /// In a mutex only because the library wants to share the builder between threads.
-    encode: Mutex<Option<Box<dyn FnOnce() -> Vec<u8> + Send>>>,
+    encode: Mutex<Option<Encode>>,
     snapshots: SnapshotFile,
     meta: SnapshotMeta,
     removed: BTreeSet<u64>,

@@ -58,12 +58,12 @@ impl Network {
     }
 
     fn link(&self, target: u64, node: &BasicNode, heartbeats: bool) -> Link {
+        self.facts.set_addr(target, &node.addr);
         Link {
             peers: self.peers.clone(),
             snapshots: self.snapshots.clone(),
             facts: Arc::clone(&self.facts),
             target,
-            addr: node.addr.clone(),
             heartbeats,
             lost_heartbeats: 0,
         }
@@ -88,13 +88,16 @@ pub(crate) struct Link {
     snapshots: SnapshotFile,
     facts: Arc<Facts>,
     target: u64,
-    addr: String,
     /// Sends single requests without entries instead of a stream.
     heartbeats: bool,
     lost_heartbeats: u32,
 }
 
 impl Link {
+    fn addr(&self) -> String {
+        self.facts.addr(self.target).unwrap_or_default()
+    }
+
     fn rpc_error(&self, action: RPCTypes, error: CallError) -> RPCError<TypeConfig> {
         match error {
             CallError::Timeout { waited, .. } => RPCError::Timeout(Timeout {
@@ -132,7 +135,7 @@ impl Link {
         let answer = self
             .peers
             .call(
-                &self.addr,
+                &self.addr(),
                 Lane::Control,
                 timeout,
                 |mut client| async move {
@@ -157,11 +160,12 @@ impl Link {
         timeout: Duration,
     ) -> RpcResult<StreamAppendResult<TypeConfig>> {
         let request = append_to(self.target, rpc);
+        let addr = self.addr();
         // Not through `call`: one late answer must not cost the connection.
         let beat = async {
-            let mut client = self.peers.client(&self.addr, Lane::Control).await?;
+            let mut client = self.peers.client(&addr, Lane::Control).await?;
             let answered = client.heartbeat(request).await;
-            answered.map_err(|status| self.peers.failed(&self.addr, Lane::Control, &status))
+            answered.map_err(|status| self.peers.failed(&addr, Lane::Control, &status))
         };
         let outcome = match tokio::time::timeout(timeout, beat).await {
             Ok(outcome) => outcome,
@@ -169,10 +173,10 @@ impl Link {
                 self.lost_heartbeats += 1;
                 if self.lost_heartbeats >= LOST_HEARTBEATS_MAX {
                     self.lost_heartbeats = 0;
-                    self.peers.forget(&self.addr, Lane::Control);
+                    self.peers.forget(&addr, Lane::Control);
                 }
                 Err(CallError::Timeout {
-                    addr: self.addr.clone(),
+                    addr,
                     waited: timeout,
                 })
             }
@@ -188,7 +192,7 @@ impl Link {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         let unanswered = Arc::new(AtomicUsize::new(0));
-        let target = self.target;
+        let (target, addr) = (self.target, self.addr());
         let sent = Arc::clone(&unanswered);
         let requests = input.map(move |rpc| {
             sent.fetch_add(1, Ordering::Relaxed);
@@ -197,7 +201,7 @@ impl Link {
         let answers = self
             .peers
             .call(
-                &self.addr,
+                &addr,
                 Lane::Entries,
                 OPEN_TIMEOUT,
                 |mut client| async move { client.append_entries(requests).await },
@@ -206,11 +210,11 @@ impl Link {
             .map_err(|e| self.rpc_error(RPCTypes::AppendEntries, e))?;
         let link: &Self = self;
         let results = futures::stream::unfold(Some(answers), move |answers| {
-            let unanswered = Arc::clone(&unanswered);
+            let (unanswered, addr) = (Arc::clone(&unanswered), addr.clone());
             async move {
                 let mut answers = answers?;
                 let result = link
-                    .next_answer(&mut answers, &unanswered)
+                    .next_answer(&addr, &mut answers, &unanswered)
                     .await
                     .transpose()?;
                 // After anything but a match the library starts again from another entry.
@@ -223,6 +227,7 @@ impl Link {
 
     async fn next_answer(
         &self,
+        addr: &str,
         answers: &mut tonic::Streaming<pb::AppendEntriesResponse>,
         unanswered: &AtomicUsize,
     ) -> RpcResult<Option<StreamAppendResult<TypeConfig>>> {
@@ -236,16 +241,16 @@ impl Link {
                     return Ok(Some(result));
                 }
                 Ok(Err(status)) => {
-                    let error = self.peers.failed(&self.addr, Lane::Entries, &status);
+                    let error = self.peers.failed(addr, Lane::Entries, &status);
                     return Err(self.rpc_error(RPCTypes::AppendEntries, error));
                 }
                 Err(_) => {
                     let is_waiting = unanswered.load(Ordering::Relaxed) > 0;
                     if is_waiting && was_waiting {
-                        self.peers.forget(&self.addr, Lane::Entries);
+                        self.peers.forget(addr, Lane::Entries);
                         let waited = STALL_TIMEOUT;
                         let error = CallError::Timeout {
-                            addr: self.addr.clone(),
+                            addr: addr.to_owned(),
                             waited,
                         };
                         return Err(self.rpc_error(RPCTypes::AppendEntries, error));
@@ -325,7 +330,7 @@ impl NetSnapshot<TypeConfig> for Link {
             .map_err(|e| StreamingError::Network(NetworkError::new(&e)))?;
         tracing::info!(
             target = self.target,
-            addr = self.addr,
+            addr = self.addr(),
             bytes = state.len(),
             "sending a snapshot"
         );
@@ -337,12 +342,12 @@ impl NetSnapshot<TypeConfig> for Link {
         let eighths = u32::try_from(state.len() / (8 << 20)).unwrap_or(u32::MAX);
         let timeout = SNAPSHOT_TIMEOUT.saturating_mul(eighths.saturating_add(1));
         let chunks = chunks(request, state);
-        let send = self.peers.call(
-            &self.addr,
-            Lane::Snapshot,
-            timeout,
-            |mut client| async move { client.install_snapshot(chunks).await },
-        );
+        let addr = self.addr();
+        let send = self
+            .peers
+            .call(&addr, Lane::Snapshot, timeout, |mut client| async move {
+                client.install_snapshot(chunks).await
+            });
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = send => {
@@ -369,7 +374,7 @@ impl NetTransferLeader<TypeConfig> for Link {
         let answer = self
             .peers
             .call(
-                &self.addr,
+                &self.addr(),
                 Lane::Control,
                 option.soft_ttl(),
                 |mut client| async move { client.transfer_leader(request).await },

@@ -39,7 +39,7 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, tempfile::TempDir> for Builder 
         &self,
     ) -> Result<(tempfile::TempDir, LogStore, Machine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
-        let keyring = Keyring::new(Sealer::new(&DataKey::new([1; 32]), None));
+        let keyring = Keyring::new(Sealer::new(&DataKey::new([1; 32]), &[]));
         let mut backend = log::open(self.0, dir.path()).unwrap();
         let recovered = recover::recover(&mut *backend, &keyring.sealer(), dir.path(), 1).unwrap();
         let wal = Wal::spawn(backend, keyring.clone(), &recovered).unwrap();

@@ -107,6 +107,8 @@ impl Inner {
         let promote = match plan {
             Addition::Nothing | Addition::Promote => true,
             Addition::Readdress { promote } => {
+                // At once: the group may need its vote to commit the change.
+                self.facts.set_addr(id, addr);
                 let change = Change::Readdress {
                     id,
                     addr: addr.to_owned(),

@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn entries_of_every_size_come_back() {
-        let sealer = Sealer::new(&DataKey::new([1; 32]), None);
+        let sealer = Sealer::new(&DataKey::new([1; 32]), &[]);
         for size in [0_usize, 1, 7, 8, 9, 16, 1000] {
             let entry: Vec<u8> = (0..size).map(|i| u8::try_from(i % 251).unwrap()).collect();
             let mut ops = Vec::new();

@@ -196,13 +196,10 @@ impl Reader<'_> {
         mut entries: BTreeMap<u64, pb::Entry>,
         purged: Option<&pb::LogId>,
     ) -> Result<Vec<pb::Entry>, Error> {
-        let mut expected = purged.map_or(0, |p| p.index + 1);
-        let live = entries.split_off(&expected);
-        for index in live.keys() {
-            if *index != expected {
-                return Err(self.corrupt(&record::entry_name(expected, 0), "missing"));
-            }
-            expected += 1;
+        let first = purged.map_or(0, |p| p.index + 1);
+        let live = entries.split_off(&first);
+        if let Some((missing, _)) = (first..).zip(live.keys()).find(|(e, found)| e != *found) {
+            return Err(self.corrupt(&record::entry_name(missing, 0), "missing"));
         }
         Ok(live.into_values().collect())
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use redb::ReadableDatabase as _;
 
-use super::{Backend, Durability, Op, io_error, sync_dir};
+use super::{Backend, Durability, Each, Op, io_error, sync_dir};
 use crate::Error;
 
 const RECORDS: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("records");
@@ -81,11 +81,7 @@ impl Backend for RedbLog {
         write.commit().map_err(to_io)
     }
 
-    fn scan(
-        &self,
-        prefix: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn scan(&self, prefix: &[u8], each: &mut Each<'_>) -> io::Result<()> {
         let read = self.db.begin_read().map_err(to_io)?;
         let table = read.open_table(RECORDS).map_err(to_io)?;
         for item in table.range(prefix..).map_err(to_io)? {

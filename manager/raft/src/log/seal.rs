@@ -37,18 +37,18 @@ impl std::fmt::Debug for DataKey {
 #[error("the seal does not open")]
 pub(crate) struct Unsealable;
 
-/// Seals with one key and opens with up to two.
+/// Seals with one key and opens with that and older ones.
 pub(crate) struct Sealer {
     primary: XChaCha20Poly1305,
-    fallback: Option<XChaCha20Poly1305>,
+    older: Vec<XChaCha20Poly1305>,
 }
 
 impl Sealer {
-    pub(crate) fn new(primary: &DataKey, fallback: Option<&DataKey>) -> Self {
+    pub(crate) fn new(primary: &DataKey, older: &[DataKey]) -> Self {
         let cipher = |key: &DataKey| XChaCha20Poly1305::new(key.0.as_slice().into());
         Self {
             primary: cipher(primary),
-            fallback: fallback.map(cipher),
+            older: older.iter().map(cipher).collect(),
         }
     }
 
@@ -83,11 +83,10 @@ impl Sealer {
             msg: ciphertext,
             aad: name,
         };
-        if let Ok(plain) = self.primary.decrypt(nonce, payload()) {
-            return Ok(plain);
-        }
-        let fallback = self.fallback.as_ref().ok_or(Unsealable)?;
-        fallback.decrypt(nonce, payload()).map_err(|_| Unsealable)
+        std::iter::once(&self.primary)
+            .chain(&self.older)
+            .find_map(|cipher| cipher.decrypt(nonce, payload()).ok())
+            .ok_or(Unsealable)
     }
 }
 
@@ -119,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_record_opens_only_with_its_key_under_its_name_and_unchanged() {
-        let sealer = Sealer::new(&key(1), None);
+        let sealer = Sealer::new(&key(1), &[]);
         let sealed = sealer.seal(b"l/1", b"secret").unwrap();
         assert!(
             !sealed.windows(6).any(|w| w == b"secret"),
@@ -132,7 +131,7 @@ mod tests {
             "a moved record opened"
         );
         assert!(
-            Sealer::new(&key(2), None).open(b"l/1", &sealed).is_err(),
+            Sealer::new(&key(2), &[]).open(b"l/1", &sealed).is_err(),
             "a wrong key opened"
         );
         for at in 0..sealed.len() {
@@ -148,16 +147,16 @@ mod tests {
 
     #[test]
     fn a_rotation_opens_both_keys_and_writes_the_new_one() {
-        let old = Sealer::new(&key(1), None).seal(b"m", b"x").unwrap();
-        let both = Sealer::new(&key(2), Some(&key(1)));
+        let old = Sealer::new(&key(1), &[]).seal(b"m", b"x").unwrap();
+        let both = Sealer::new(&key(2), &[key(1)]);
         assert_eq!(both.open(b"m", &old).unwrap(), b"x");
         let new = both.seal(b"m", b"y").unwrap();
-        assert_eq!(Sealer::new(&key(2), None).open(b"m", &new).unwrap(), b"y");
+        assert_eq!(Sealer::new(&key(2), &[]).open(b"m", &new).unwrap(), b"y");
     }
 
     #[test]
     fn the_same_record_never_looks_the_same() {
-        let sealer = Sealer::new(&key(1), None);
+        let sealer = Sealer::new(&key(1), &[]);
         assert_ne!(
             sealer.seal(b"m", b"x").unwrap(),
             sealer.seal(b"m", b"x").unwrap()

@@ -14,7 +14,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{Backend, Durability, Op, io_error, private_dir, sync_dir};
+use super::{Backend, Durability, Each, Op, io_error, private_dir, sync_dir};
 use crate::Error;
 
 /// Both pages and their cache are small: the log is read only at start.
@@ -75,11 +75,7 @@ impl Backend for SledLog {
         Ok(())
     }
 
-    fn scan(
-        &self,
-        prefix: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn scan(&self, prefix: &[u8], each: &mut Each<'_>) -> io::Result<()> {
         for item in self.db.scan_prefix(prefix) {
             let (key, value) = item?;
             each(&key, &value)?;

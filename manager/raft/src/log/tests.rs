@@ -10,7 +10,7 @@ use proto::raft as pb;
 use super::recover::{Recovered, recover};
 use super::seal::{DataKey, Keyring, Sealer};
 use super::wal::{Command, Wal};
-use super::{Backend, Durability, Op, open, record};
+use super::{Backend, Durability, Each, Op, open, record};
 use crate::{BackendKind, Error};
 
 const BOTH: [BackendKind; 2] = [BackendKind::Sled, BackendKind::Redb];
@@ -20,7 +20,7 @@ fn key(byte: u8) -> DataKey {
 }
 
 fn keyring(byte: u8) -> Keyring {
-    Keyring::new(Sealer::new(&key(byte), None))
+    Keyring::new(Sealer::new(&key(byte), &[]))
 }
 
 fn entry(index: u64, data: Vec<u8>) -> (u64, Vec<u8>) {
@@ -197,7 +197,7 @@ fn resealing_leaves_nothing_for_the_old_key() {
         wal.run(|d| Command::Append((0..50).map(|i| entry(i, vec![5; 5_000])).collect(), d))
             .await
             .unwrap();
-        keys.replace(Sealer::new(&key(2), Some(&key(1))));
+        keys.replace(Sealer::new(&key(2), &[key(1)]));
         wal.run(Command::Reseal).await.unwrap();
         wal.run(|d| Command::Append(vec![entry(50, vec![])], d))
             .await
@@ -358,7 +358,7 @@ impl Backend for Faulty {
         Ok(())
     }
 
-    fn scan(&self, _: &[u8], _: &mut dyn FnMut(&[u8], &[u8]) -> io::Result<()>) -> io::Result<()> {
+    fn scan(&self, _: &[u8], _: &mut Each<'_>) -> io::Result<()> {
         Ok(())
     }
 
@@ -446,11 +446,7 @@ impl Backend for Slow {
         self.0.commit(ops, durability)
     }
 
-    fn scan(
-        &self,
-        prefix: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn scan(&self, prefix: &[u8], each: &mut Each<'_>) -> io::Result<()> {
         self.0.scan(prefix, each)
     }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::mpsc;
 
@@ -64,6 +65,7 @@ pub(crate) enum Command {
 #[derive(Clone)]
 pub(crate) struct Wal {
     tx: mpsc::Sender<Command>,
+    failure: Arc<OnceLock<String>>,
 }
 
 impl Wal {
@@ -74,7 +76,9 @@ impl Wal {
         recovered: &Recovered,
     ) -> io::Result<Self> {
         let (tx, rx) = mpsc::channel(COMMANDS_MAX);
+        let failure = Arc::new(OnceLock::new());
         let writer = Writer {
+            failure: Arc::clone(&failure),
             backend,
             keyring,
             on_disk: recovered.on_disk.clone(),
@@ -85,7 +89,12 @@ impl Wal {
         std::thread::Builder::new()
             .name("raft-log".to_owned())
             .spawn(move || writer.run(rx))?;
-        Ok(Self { tx })
+        Ok(Self { tx, failure })
+    }
+
+    /// Why nothing is written any more, if so.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.get().cloned()
     }
 
     /// Queues a command; its `Done` is told the outcome.
@@ -119,6 +128,7 @@ struct Batch {
 }
 
 struct Writer {
+    failure: Arc<OnceLock<String>>,
     backend: Box<dyn Backend>,
     keyring: Keyring,
     /// Every entry on disk with the number of its parts.
@@ -150,7 +160,10 @@ impl Writer {
             let collected = self.collect(first, &mut rx, &mut batch);
             let outcome = collected.and_then(|()| self.write(&mut batch));
             for done in batch.waiting {
-                done.call(outcome.as_ref().map(|()| ()).map_err(copy));
+                done.call(match &outcome {
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(copy(error)),
+                });
             }
             match batch.barrier {
                 Some(Command::Reseal(done)) => {
@@ -247,6 +260,10 @@ impl Writer {
         let outcome = self.commit(batch);
         if let Err(error) = &outcome {
             tracing::error!(%error, "the log cannot be written");
+            // Only the first failure gets here.
+            self.failure
+                .set(format!("the log cannot be written: {error}"))
+                .ok();
             self.failed = Some((error.kind(), error.to_string()));
         }
         outcome

@@ -13,19 +13,20 @@ use swarm_raft::{BackendKind, BoxError, DataKey, Dialer, Options, Raft, StateMac
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::{Channel, Endpoint, Server};
 
 /// How long anything may take before a test fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Keeps every applied command in order.
 #[derive(Default)]
-pub struct Journal {
+pub(crate) struct Journal {
     state: Mutex<(Vec<Vec<u8>>, usize)>,
 }
 
 impl Journal {
-    pub fn commands(&self) -> Vec<String> {
+    pub(crate) fn commands(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
         state
             .0
@@ -34,11 +35,11 @@ impl Journal {
             .collect()
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.state.lock().unwrap().0.len()
     }
 
-    pub fn restores(&self) -> usize {
+    pub(crate) fn restores(&self) -> usize {
         self.state.lock().unwrap().1
     }
 }
@@ -83,13 +84,21 @@ impl StateMachine for Journal {
     }
 }
 
-/// Addresses that nobody can reach and that reach nobody.
+/// For every address a token that is cancelled while nobody can reach it and it reaches nobody.
 #[derive(Clone, Default)]
-pub struct Net(Arc<Mutex<BTreeSet<SocketAddr>>>);
+pub(crate) struct Net(Arc<Mutex<BTreeMap<SocketAddr, CancellationToken>>>);
 
 impl Net {
-    fn is_cut(&self, addr: SocketAddr) -> bool {
-        self.0.lock().unwrap().contains(&addr)
+    fn token(&self, addr: SocketAddr) -> CancellationToken {
+        self.0.lock().unwrap().entry(addr).or_default().clone()
+    }
+
+    fn cut(&self, addr: SocketAddr) {
+        self.token(addr).cancel();
+    }
+
+    fn heal(&self, addr: SocketAddr) {
+        self.0.lock().unwrap().remove(&addr);
     }
 }
 
@@ -107,16 +116,12 @@ impl Dialer for Wire {
         let connect = tower::service_fn(move |_| {
             let net = net.clone();
             async move {
-                if net.is_cut(own) || net.is_cut(to) {
+                if net.token(own).is_cancelled() || net.token(to).is_cancelled() {
                     return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
                 }
                 let stream = TcpStream::connect(to).await?;
                 stream.set_nodelay(true)?;
-                Ok(TokioIo::new(Link {
-                    stream,
-                    net,
-                    ends: [own, to],
-                }))
+                Ok(TokioIo::new(Link::new(stream, &net, [own, to])))
             }
         });
         let endpoint = Endpoint::from_shared(format!("http://{addr}"))?;
@@ -127,13 +132,23 @@ impl Dialer for Wire {
 /// A connection that breaks when one of its ends is cut off.
 struct Link {
     stream: TcpStream,
-    net: Net,
-    ends: [SocketAddr; 2],
+    cut: [Pin<Box<WaitForCancellationFutureOwned>>; 2],
 }
 
 impl Link {
-    fn check(&self) -> io::Result<()> {
-        if self.ends.iter().any(|end| self.net.is_cut(*end)) {
+    fn new(stream: TcpStream, net: &Net, ends: [SocketAddr; 2]) -> Self {
+        Self {
+            stream,
+            cut: ends.map(|end| Box::pin(net.token(end).cancelled_owned())),
+        }
+    }
+
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self
+            .cut
+            .iter_mut()
+            .any(|cut| cut.as_mut().poll(cx).is_ready())
+        {
             return Err(io::Error::from(io::ErrorKind::ConnectionReset));
         }
         Ok(())
@@ -152,7 +167,7 @@ impl AsyncRead for Link {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check()?;
+        self.check(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -163,12 +178,12 @@ impl AsyncWrite for Link {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.check()?;
+        self.check(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check()?;
+        self.check(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -178,17 +193,17 @@ impl AsyncWrite for Link {
 }
 
 /// One running member and its server.
-pub struct Node {
-    pub raft: Raft,
-    pub journal: Arc<Journal>,
-    pub addr: SocketAddr,
-    pub options: Options,
+pub(crate) struct Node {
+    pub(crate) raft: Raft,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) addr: SocketAddr,
+    pub(crate) options: Options,
     net: Net,
     server: JoinSet<()>,
 }
 
 impl Node {
-    pub async fn start(options: Options, net: Net) -> Self {
+    pub(crate) async fn start(options: Options, net: Net) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self::start_at(options, net, listener).await
     }
@@ -207,11 +222,7 @@ impl Node {
         let service = raft.grpc_service();
         let accept = {
             let net = net.clone();
-            async_stream(listener, move |stream| Link {
-                stream,
-                net: net.clone(),
-                ends: [addr; 2],
-            })
+            async_stream(listener, move |stream| Link::new(stream, &net, [addr; 2]))
         };
         server.spawn(async move {
             Server::builder()
@@ -230,15 +241,15 @@ impl Node {
         }
     }
 
-    pub fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> u64 {
         self.raft.member_id()
     }
 
-    pub fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         self.raft.status().borrow().clone()
     }
 
-    pub async fn wait(&self, what: &str, wanted: impl FnMut(&Status) -> bool) -> Status {
+    pub(crate) async fn wait(&self, what: &str, wanted: impl FnMut(&Status) -> bool) -> Status {
         let mut status = self.raft.status();
         match tokio::time::timeout(PATIENCE, status.wait_for(wanted)).await {
             Ok(Ok(status)) => status.clone(),
@@ -246,7 +257,7 @@ impl Node {
         }
     }
 
-    pub async fn wait_len(&self, len: usize) {
+    pub(crate) async fn wait_len(&self, len: usize) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while self.journal.len() < len {
             assert!(
@@ -259,21 +270,21 @@ impl Node {
         }
     }
 
-    pub async fn propose(&self, data: &str) -> String {
+    pub(crate) async fn propose(&self, data: &str) -> String {
         let committed = self.raft.propose(data.as_bytes().to_vec()).await.unwrap();
         String::from_utf8(committed.response).unwrap()
     }
 
-    pub fn cut(&self) {
-        self.net.0.lock().unwrap().insert(self.addr);
+    pub(crate) fn cut(&self) {
+        self.net.cut(self.addr);
     }
 
-    pub fn heal(&self) {
-        self.net.0.lock().unwrap().remove(&self.addr);
+    pub(crate) fn heal(&self) {
+        self.net.heal(self.addr);
     }
 
     /// Ends the member without a word to the others, and frees its directory.
-    pub async fn kill(mut self) -> (Options, SocketAddr, Net) {
+    pub(crate) async fn kill(mut self) -> (Options, SocketAddr, Net) {
         self.cut();
         self.server.shutdown().await;
         self.raft.shutdown().await;
@@ -281,8 +292,8 @@ impl Node {
     }
 
     /// Starts a killed member again where it was.
-    pub async fn restart((options, addr, net): (Options, SocketAddr, Net)) -> Self {
-        net.0.lock().unwrap().remove(&addr);
+    pub(crate) async fn restart((options, addr, net): (Options, SocketAddr, Net)) -> Self {
+        net.heal(addr);
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(addr).unwrap();
@@ -303,20 +314,20 @@ fn async_stream(
 }
 
 /// Several members and the directory they live in.
-pub struct Group {
-    pub nodes: Vec<Node>,
-    pub net: Net,
+pub(crate) struct Group {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) net: Net,
     dir: tempfile::TempDir,
     change: fn(&mut Options),
 }
 
 impl Group {
     /// `count` voters, of which the first was bootstrapped.
-    pub async fn new(count: u64) -> Self {
+    pub(crate) async fn new(count: u64) -> Self {
         Self::with(count, |_| {}).await
     }
 
-    pub async fn with(count: u64, change: fn(&mut Options)) -> Self {
+    pub(crate) async fn with(count: u64, change: fn(&mut Options)) -> Self {
         let mut group = Self::empty(change);
         for _ in 0..count {
             group.grow().await;
@@ -324,7 +335,7 @@ impl Group {
         group
     }
 
-    pub fn empty(change: fn(&mut Options)) -> Self {
+    fn empty(change: fn(&mut Options)) -> Self {
         // RUST_LOG shows what happens in a failing test.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         let log = tracing_subscriber::fmt()
@@ -340,7 +351,7 @@ impl Group {
         }
     }
 
-    pub fn options(&self, id: u64) -> Options {
+    fn options(&self, id: u64) -> Options {
         let key = DataKey::new([u8::try_from(id % 256).unwrap(); 32]);
         let mut options = Options::new(self.dir.path().join(id.to_string()), id, key);
         options.backend = BackendKind::default();
@@ -349,12 +360,12 @@ impl Group {
     }
 
     /// A started member that is in no group.
-    pub async fn fresh(&self, id: u64) -> Node {
+    pub(crate) async fn fresh(&self, id: u64) -> Node {
         Node::start(self.options(id), self.net.clone()).await
     }
 
     /// Adds one more voter.
-    pub async fn grow(&mut self) -> u64 {
+    pub(crate) async fn grow(&mut self) -> u64 {
         let id = 1 + self.nodes.iter().map(Node::id).max().unwrap_or(0);
         let node = self.fresh(id).await;
         match self.nodes.first() {
@@ -371,7 +382,7 @@ impl Group {
     }
 
     /// Waits until all agree on a leader that answers, and returns its place.
-    pub async fn leader(&self) -> usize {
+    pub(crate) async fn leader(&self) -> usize {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let statuses: Vec<Status> = self.nodes.iter().map(Node::status).collect();
@@ -391,13 +402,13 @@ impl Group {
     }
 
     /// A leader and the others.
-    pub async fn split(&mut self) -> Node {
+    pub(crate) async fn split(&mut self) -> Node {
         let at = self.leader().await;
         self.nodes.remove(at)
     }
 
     /// Waits until all have applied the same, and returns it.
-    pub async fn converged(&self, len: usize) -> Vec<String> {
+    pub(crate) async fn converged(&self, len: usize) -> Vec<String> {
         for node in &self.nodes {
             node.wait_len(len).await;
         }

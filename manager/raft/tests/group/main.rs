@@ -1,5 +1,7 @@
 //! A group of managers over real connections: replication, failover, membership, partitions.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 mod harness;
 
 use std::time::{Duration, Instant};

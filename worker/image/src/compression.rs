@@ -1,5 +1,10 @@
 //! Decompression of archives and layers, chosen by their first bytes rather than by what is said
 //! of them.
+//!
+//! Both decompressors are Rust throughout (`flate2` over `zlib-rs`, and `ruzstd`), because layers
+//! are foreign input to a daemon that is root. `ruzstd` is maintained and widely used; libzstd is
+//! faster by a factor, but a layer's time goes to writing files, and it would be the one C library
+//! parsing what strangers made.
 
 use std::io::{self, BufRead, BufReader, Read};
 

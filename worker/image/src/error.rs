@@ -206,6 +206,12 @@ pub enum Error {
         /// The store's directory.
         dir: PathBuf,
     },
+    /// A directory that holds something else; it is left as it is.
+    #[error("the directory {} is not empty and not an image store", dir.display())]
+    NotAStore {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// The database of names does not parse; it is left as it is.
     #[error("the image database {} is damaged", path.display())]
     Database {

@@ -10,7 +10,7 @@
 //! layers/<hex>/diff   files of a layer, by the digest of its uncompressed archive
 //! empty/              the layer of an image without layers
 //! tmp/                operations in progress; emptied when the store is opened
-//! lock                held while a process has the store open
+//! images.lock         held while a process has the store open
 //! ```
 
 pub mod reference;

@@ -31,12 +31,14 @@ pub(crate) struct State {
 
 /// Directory mounted for an image without layers.
 const EMPTY: &str = "empty";
+/// Locked while a process has the store open; also what tells a store from other directories.
+const LOCK: &str = "images.lock";
 
 impl Shelf {
     /// Takes the directory for this process and clears what a crash left in it.
     pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
-        prepare_directory(dir)?;
-        let lock = lock(dir)?;
+        let lock = claim(dir)?;
+        create_parts(dir)?;
         let shelf = Self {
             dir: dir.to_owned(),
             state: Mutex::new(State {
@@ -252,14 +254,48 @@ impl Drop for Pins<'_> {
     }
 }
 
-fn prepare_directory(dir: &Path) -> Result<(), Error> {
-    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+/// Makes the directory this process's own until the file is closed.
+///
+/// Opening clears leftovers, so a directory that is not a store is not touched: a wrong setting
+/// must not cost somebody's files.
+fn claim(dir: &Path) -> Result<File, Error> {
+    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .and_then(|()| std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)))
         .map_err(|e| Error::store("create the directory", dir, e))?;
+    let path = dir.join(LOCK);
+    let is_store = path.symlink_metadata().is_ok_and(|lock| lock.is_file());
+    let mut entries = std::fs::read_dir(dir).map_err(|e| Error::store("read", dir, e))?;
+    if !is_store && entries.next().is_some() {
+        return Err(Error::NotAStore {
+            dir: dir.to_owned(),
+        });
+    }
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|e| Error::store("open", &path, e))?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            return Err(Error::Locked {
+                dir: dir.to_owned(),
+            });
+        }
+        Err(error) => return Err(Error::store("lock", &path, error)),
+    }
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+        .map_err(|e| Error::store("set the mode of", dir, e))?;
+    Ok(file)
+}
+
+fn create_parts(dir: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::PermissionsExt as _;
     for part in ["tmp", "layers", "blobs", EMPTY] {
         let part = dir.join(part);
         if !part.is_dir() {
@@ -270,25 +306,6 @@ fn prepare_directory(dir: &Path) -> Result<(), Error> {
     let empty = dir.join(EMPTY);
     std::fs::set_permissions(&empty, std::fs::Permissions::from_mode(0o755))
         .map_err(|e| Error::store("set the mode of", &empty, e))
-}
-
-fn lock(dir: &Path) -> Result<File, Error> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let path = dir.join("lock");
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|e| Error::store("open", &path, e))?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Locked {
-            dir: dir.to_owned(),
-        }),
-        Err(error) => Err(Error::store("lock", &path, error)),
-    }
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {

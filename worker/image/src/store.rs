@@ -55,7 +55,8 @@ impl ImageStore {
     /// Opens the store in `dir`, creating it when it is not there, and clears what a crash left.
     ///
     /// # Errors
-    /// When another process has it open, its database is damaged, or the file system fails.
+    /// When another process has it open, `dir` holds something else, the database is damaged, or
+    /// the file system fails.
     pub fn open(dir: &Path, options: Options) -> Result<Self, Error> {
         let shelf = Shelf::open(dir)?;
         Ok(Self {
@@ -219,7 +220,8 @@ impl ImageStore {
     /// The directories to be mounted by overlayfs as lower ones, top-most first, never none.
     ///
     /// A layer that an image has twice comes once, as overlayfs demands; the upper one hides the
-    /// lower one in any case.
+    /// lower one in any case. Before Linux 6.5 all layers of a mount share one page, or 255 bytes
+    /// with `fsconfig`: paths like `/proc/self/fd/7` to opened directories fit where these do not.
     ///
     /// # Errors
     /// When the image is not here or a layer was taken away behind the store's back.

@@ -145,3 +145,21 @@ fn a_load_that_cannot_be_listed_is_undone() {
     std::fs::remove_dir(&database).unwrap();
     load(&store, "web");
 }
+
+#[test]
+fn a_directory_of_something_else_is_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("tmp")).unwrap();
+    std::fs::write(dir.path().join("tmp/letter"), "dear").unwrap();
+    // Like /var: with a link of that name, too.
+    std::os::unix::fs::symlink("elsewhere", dir.path().join("images.lock")).unwrap();
+    let error = open(dir.path()).map(drop).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("is not empty and not an image store"),
+        "{error}"
+    );
+    assert!(dir.path().join("tmp/letter").exists());
+    assert_eq!(count(dir.path()), 2);
+}

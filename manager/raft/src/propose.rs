@@ -63,6 +63,40 @@ impl Raft {
             .await
     }
 
+    /// As [`propose`](Self::propose), but only while this member itself leads: what a leader
+    /// decided by itself must not be written by its successor.
+    ///
+    /// # Errors
+    /// [`Error::NoLeader`] when it does not lead; nothing was written then. The others as for
+    /// [`propose`](Self::propose).
+    pub async fn propose_leading(&self, data: Vec<u8>) -> Result<Committed, Error> {
+        let inner = &self.inner;
+        let max_bytes = inner.options.proposal_bytes_max;
+        let size_bytes = data.len();
+        if size_bytes > max_bytes {
+            return Err(Error::TooLarge {
+                size_bytes,
+                max_bytes,
+            });
+        }
+        inner.check_running()?;
+        let total = Duration::from_millis(inner.options.proposal_timeout_ms);
+        match within(total, inner.core.write(Bytes::from(data))).await {
+            Ok(written) => Ok(Committed {
+                index: written.index,
+                response: written.response,
+            }),
+            Err(Declined::NotLeader(_) | Declined::NoQuorum | Declined::InProgress) => {
+                Err(Error::NoLeader)
+            }
+            Err(Declined::Indeterminate) => {
+                Err(with_waited(Error::Indeterminate { waited_ms: 0 }, total))
+            }
+            Err(Declined::Invalid(reason)) => Err(Error::Refused { reason }),
+            Err(Declined::Failed(reason)) => Err(Error::Failed { reason }),
+        }
+    }
+
     /// Returns when this member has applied everything that was committed before the call, so that a
     /// read of the local state is as good as one at the leader.
     ///

@@ -1,0 +1,158 @@
+//! Builds the container's file system, in the container's own mount namespace.
+//!
+//! The order is what makes it safe. Everything that comes from the machine (layers, bind sources,
+//! cgroup views) is opened first. Then the image becomes the root and the machine's tree is
+//! detached, so that no link in the image leads out of it any more; only then is anything looked up
+//! in the image. Targets are walked to component by component and mounted on by descriptor, so what
+//! was checked is what is used.
+
+mod device;
+mod etc;
+mod mask;
+mod mount;
+mod overlay;
+mod walk;
+
+pub(crate) use etc::write as write_etc;
+pub(crate) use walk::{Leaf, ensure};
+
+use crate::cgroup::Hierarchies;
+use crate::error::{During, Result, Step};
+use crate::spec::{ContainerSpec, Mount};
+use crate::state::{Config, ROOTFS_DIR};
+use mount::{Fresh, attach, detached};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::process::{chdir, pivot_root};
+use std::os::fd::OwnedFd;
+
+/// Everything of the machine that goes into the container, opened while it could still be seen.
+struct Sources<'a> {
+    mounts: Vec<(&'a Mount, OwnedFd, Leaf)>,
+    etc: Vec<(&'static str, OwnedFd)>,
+    cgroups: Vec<(Vec<String>, OwnedFd)>,
+}
+
+/// A container's file system once it is complete.
+pub(crate) struct Rootfs {
+    /// The root directory.
+    pub(crate) root: OwnedFd,
+    /// The container's own procfs, whatever its `/proc` shows.
+    pub(crate) proc: OwnedFd,
+}
+
+/// Builds the file system and makes it this process's root. The working directory is the
+/// container's directory before, and the new root after.
+pub(crate) fn enter(config: &Config, hierarchies: &Hierarchies) -> Result<Rootfs> {
+    let spec = &config.spec;
+    let sources = open_sources(config, hierarchies)?;
+    mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .during(Step::PivotRoot, "make / private")?;
+    overlay::mount(&spec.layers)?;
+    pivot()?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, "/", flags, Mode::empty()).during(Step::PivotRoot, "open /")?;
+    let is_replaced = |target: &str| spec.mounts.iter().any(|mount| is_at(mount, target));
+    let proc = mount_kernel(&root, spec, &is_replaced, sources.cgroups)?;
+    for (target, source) in sources.etc {
+        if !is_replaced(target) {
+            let at = ensure(&root, target, Leaf::File).during(Step::Mount, target)?;
+            attach(&source, &at).during(Step::Mount, target)?;
+        }
+    }
+    for (mount, source, leaf) in sources.mounts {
+        let at = ensure(&root, &mount.target, leaf).during(Step::Mount, &mount.target)?;
+        attach(&source, &at).during(Step::Mount, &mount.target)?;
+    }
+    Ok(Rootfs { root, proc })
+}
+
+/// Takes away what a container must not reach. The last thing done to the file system.
+pub(crate) fn protect(rootfs: &Rootfs, spec: &ContainerSpec) -> Result<()> {
+    mask::mask(&rootfs.root, &spec.masked_paths)?;
+    mask::write_protect(&rootfs.root, &spec.readonly_paths)?;
+    if spec.readonly_rootfs {
+        mask::write_protect_root().during(Step::Mask, "/")?;
+    }
+    Ok(())
+}
+
+fn open_sources<'a>(config: &'a Config, hierarchies: &Hierarchies) -> Result<Sources<'a>> {
+    let spec = &config.spec;
+    let mut mounts = Vec::with_capacity(spec.mounts.len());
+    for mount in &spec.mounts {
+        let (source, leaf) = mount::open(mount)?;
+        mounts.push((mount, source, leaf));
+    }
+    // What is mounted on a directory must come after what is mounted on one above it.
+    mounts.sort_by_key(|(mount, ..)| {
+        mount
+            .target
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .count()
+    });
+    let mut etc = Vec::with_capacity(etc::FILES.len());
+    for (target, file) in etc::FILES {
+        etc.push((target, detached(CWD, file).during(Step::EtcFiles, target)?));
+    }
+    let cgroups = hierarchies.views(&config.cgroup_parent, &config.id)?;
+    Ok(Sources {
+        mounts,
+        etc,
+        cgroups,
+    })
+}
+
+fn pivot() -> Result<()> {
+    let pivot = || -> rustix::io::Result<()> {
+        chdir(ROOTFS_DIR)?;
+        // The old root ends up over the new one, at the same place, and is taken off from there.
+        pivot_root(".", ".")?;
+        unmount(".", UnmountFlags::DETACH)?;
+        chdir("/")
+    };
+    pivot().during(Step::PivotRoot, ROOTFS_DIR)
+}
+
+/// Mounts `/proc`, `/dev`, `/sys` and what belongs below them. Returns the procfs.
+fn mount_kernel(
+    root: &OwnedFd,
+    spec: &ContainerSpec,
+    is_replaced: &dyn Fn(&str) -> bool,
+    cgroups: Vec<(Vec<String>, OwnedFd)>,
+) -> Result<OwnedFd> {
+    let restricted = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let no_exec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let proc = Fresh::new("proc", restricted).place_strictly(root, "/proc")?;
+    device::mount(root)?;
+    let fresh = |target: &str, fresh: &Fresh| -> Result<()> {
+        if !is_replaced(target) {
+            fresh.place_strictly(root, target)?;
+        }
+        Ok(())
+    };
+    let pts = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
+    fresh("/dev/pts", &Fresh::new("devpts", no_exec).with(&pts))?;
+    let size = spec.shm_size_bytes.to_string();
+    let shm = [("mode", "1777"), ("size", size.as_str())];
+    fresh("/dev/shm", &Fresh::new("tmpfs", restricted).with(&shm))?;
+    fresh("/dev/mqueue", &Fresh::new("mqueue", restricted))?;
+    let read_only = restricted | MountAttrFlags::MOUNT_ATTR_RDONLY;
+    if !is_replaced("/sys") {
+        Fresh::new("sysfs", read_only).place_strictly(root, "/sys")?;
+        if !is_replaced("/sys/fs/cgroup") {
+            mount::mount_cgroups(root, cgroups)?;
+        }
+    }
+    Ok(proc)
+}
+
+fn is_at(mount: &Mount, target: &str) -> bool {
+    mount.target.trim_end_matches('/') == target
+}

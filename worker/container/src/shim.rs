@@ -1,0 +1,116 @@
+//! The shim: one small process per container, its parent and the keeper of its output and exit.
+//!
+//! It has one thread and sleeps unless something happens. The daemon that started it may end, crash
+//! and be replaced meanwhile; everything a later daemon needs is in the container's directory.
+
+mod clients;
+mod launch;
+mod output;
+mod supervise;
+
+use crate::control::{Phase, Reply, line};
+use crate::error::{During, Fault, Result, Step};
+use crate::state::{CONFIG_FILE, Config, SHIM_LOG_FILE};
+use crate::syscall::{self, Forked};
+use launch::Launched;
+use rustix::io::FdFlags;
+use rustix::process::{chdir, setsid};
+use rustix::stdio::dup2_stdin;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Signals that are read rather than acted on. All but the first are ignored: a container is only
+/// stopped by its daemon, not by a terminal or a service manager that means the daemon.
+const SIGNALS: [i32; 7] = [
+    libc::SIGCHLD,
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+];
+
+/// A shim is among the last to go when memory runs out: without it its container is lost, too.
+const OOM_SCORE_ADJ: &str = "-999";
+
+/// Runs a shim for the container in `dir`. Standard input is a socket to whoever asked for it, who
+/// is told over it that the container is created, or why not.
+///
+/// Returns at once in the process that was started; the shim goes on in a child of it, which nobody
+/// waits for.
+pub fn run(dir: &Path) -> ExitCode {
+    // What a careless parent left open must not reach the container.
+    if syscall::close_from(3).is_err() || chdir(dir).is_err() {
+        return ExitCode::FAILURE;
+    }
+    match syscall::fork() {
+        Err(_) => ExitCode::FAILURE,
+        Ok(Forked::Parent(_)) => ExitCode::SUCCESS,
+        Ok(Forked::Child) => {
+            leave_last_words();
+            match detach().and_then(serve) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+/// Cuts the ties to the process that started this one. Returns its socket.
+fn detach() -> Result<OwnedFd> {
+    let detach = || -> rustix::io::Result<OwnedFd> {
+        setsid()?;
+        let socket = rustix::io::fcntl_dupfd_cloexec(syscall::take_stdin(), 3)?;
+        // Standard input is taken up again, so that nothing opened later becomes it.
+        dup2_stdin(rustix::stdio::stdout())?;
+        rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+        syscall::become_subreaper()?;
+        syscall::block_signals(&SIGNALS)?;
+        Ok(socket)
+    };
+    let socket = detach().during(Step::Shim, "detach")?;
+    rustix::thread::set_name(c"swarm-shim").during(Step::Shim, "name")?;
+    // Not allowed without the capability; then it is killed in its turn.
+    let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ);
+    Ok(socket)
+}
+
+/// Makes the container, tells how that went, and looks after it until it ends.
+fn serve(socket: OwnedFd) -> Result<()> {
+    let mut socket = std::fs::File::from(socket);
+    let launched = match launch() {
+        Ok(launched) => launched,
+        Err(fault) => {
+            // If nobody listens any more, the failure is found by who attaches later.
+            let _ = socket.write_all(&line(&Reply::Failed {
+                fault: fault.clone(),
+            }));
+            return Err(fault);
+        }
+    };
+    let pid = launched.pid;
+    let _ = socket.write_all(&line(&Reply::State {
+        phase: Phase::Created,
+        pid,
+    }));
+    drop(socket);
+    syscall::trim_heap();
+    supervise::supervise(launched)
+}
+
+fn launch() -> Result<Launched> {
+    let config: Config = crate::state::read(Path::new("."), CONFIG_FILE)?
+        .ok_or_else(|| Fault::refuse(Step::ReadSpec, CONFIG_FILE, "there is none"))?;
+    launch::launch(&config)
+}
+
+/// Has a panic written to a file, for the daemon to find.
+fn leave_last_words() {
+    std::panic::set_hook(Box::new(|panic| {
+        // Nothing more can be done about a failure here.
+        let _ = std::fs::write(SHIM_LOG_FILE, panic.to_string());
+    }));
+}

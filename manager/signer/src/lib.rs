@@ -1,1 +1,11 @@
-//! Issuing identity: join tokens against certificates.
+//! Issuing identity: join tokens against certificates, and certificates against newer ones.
+//!
+//! Every manager can sign: it holds the whole store, the signing key included. What the token or
+//! the caller's certificate says decides what is issued; of the request only the public key counts.
+
+mod attempts;
+mod issue;
+mod service;
+
+pub use issue::{Issued, Refusal};
+pub use service::Signer;

@@ -1,0 +1,167 @@
+//! The Ca service of a manager.
+
+use std::sync::Arc;
+
+use ca::authorize;
+use proto::ca::ca_server::Ca;
+use proto::ca::{
+    GetRootCertificateRequest, GetRootCertificateResponse, IssueNodeCertificateRequest,
+    IssueNodeCertificateResponse,
+};
+use store::{Action, Propose, ProposeError, RefusalReason, State, Store};
+use tonic::{Request, Response, Status};
+use types::id::RandomIds;
+use types::node::Availability;
+use types::{NodeId, NodeRole, Timestamp};
+
+use crate::attempts::Attempts;
+use crate::issue::{self, Issued, Refusal};
+
+/// Times a new id is drawn, or a node object read again, when it collided (E: 3 in SwarmKit).
+const TRIES_MAX: usize = 3;
+
+/// Signs for the cluster in this manager's store.
+#[derive(Clone)]
+pub struct Signer {
+    store: Store,
+    proposer: Arc<dyn Propose>,
+    attempts: Arc<Attempts>,
+}
+
+impl Signer {
+    /// Signs with the key in `store`; new nodes are written through `proposer`.
+    #[must_use]
+    pub fn new(store: Store, proposer: Arc<dyn Propose>) -> Self {
+        Self {
+            store,
+            proposer,
+            attempts: Arc::default(),
+        }
+    }
+
+    async fn join(&self, request: &IssueNodeCertificateRequest) -> Result<Issued, Status> {
+        let now = Timestamp::now();
+        if !self.attempts.allowed(now) {
+            return Err(Status::resource_exhausted(
+                "too many wrong join tokens: try again later",
+            ));
+        }
+        let availability = Availability::from(request.availability());
+        let state = self.store.state();
+        let cluster = state.cluster().ok_or(Refusal::NoCluster).map_err(status)?;
+        let role = issue::token_role(cluster, &request.token).map_err(|refusal| {
+            self.attempts.wrong(now);
+            tracing::warn!("refused a wrong join token");
+            status(refusal)
+        })?;
+        for _ in 0..TRIES_MAX {
+            let id = NodeId::generate(&mut RandomIds);
+            let issued = issue::join(cluster, id, role, availability, &request.csr_pem, now);
+            let issued = issued.map_err(status)?;
+            match self
+                .proposer
+                .propose(vec![Action::Create(issued.node.clone().into())])
+                .await
+            {
+                Ok(_) => {
+                    tracing::info!(node = %id, %role, "a node joins");
+                    return Ok(issued);
+                }
+                Err(ProposeError::Refused(refusal)) if refusal.reason == RefusalReason::Exists => {}
+                Err(error) => return Err(Status::unavailable(error.to_string())),
+            }
+        }
+        Err(Status::internal("no free node id was found"))
+    }
+
+    async fn renew(
+        &self,
+        peer: &ca::PeerIdentity,
+        request: &IssueNodeCertificateRequest,
+    ) -> Result<Issued, Status> {
+        for _ in 0..TRIES_MAX {
+            let state = self.store.state();
+            let now = Timestamp::now();
+            let issued = issue::renew(&state, peer, &request.csr_pem, now).map_err(status)?;
+            let changed = state
+                .node(peer.node_id)
+                .is_none_or(|node| node.role != issued.node.role);
+            if !changed {
+                return Ok(issued);
+            }
+            match self
+                .proposer
+                .propose(vec![Action::Update(issued.node.clone().into())])
+                .await
+            {
+                Ok(_) => {
+                    tracing::info!(node = %peer.node_id, role = %issued.node.role, "role changed");
+                    return Ok(issued);
+                }
+                // The node changed meanwhile: read it again.
+                Err(ProposeError::Refused(_)) => {}
+                Err(error) => return Err(Status::unavailable(error.to_string())),
+            }
+        }
+        Err(Status::aborted(
+            "the node kept changing while its certificate was issued",
+        ))
+    }
+}
+
+#[tonic::async_trait]
+impl Ca for Signer {
+    async fn get_root_certificate(
+        &self,
+        _: Request<GetRootCertificateRequest>,
+    ) -> Result<Response<GetRootCertificateResponse>, Status> {
+        let state = self.store.state();
+        let cluster = state.cluster().ok_or(Refusal::NoCluster).map_err(status)?;
+        let bundle_pem = cluster.root_ca.cert_pem.clone();
+        Ok(Response::new(GetRootCertificateResponse { bundle_pem }))
+    }
+
+    async fn issue_node_certificate(
+        &self,
+        request: Request<IssueNodeCertificateRequest>,
+    ) -> Result<Response<IssueNodeCertificateResponse>, Status> {
+        let peer = authorize::origin(&request)?.node().copied();
+        let request = request.into_inner();
+        let issued = match (request.token.as_str(), &peer) {
+            ("", None) => return Err(status(Refusal::NoCredential)),
+            ("", Some(peer)) => self.renew(peer, &request).await?,
+            (_, _) => self.join(&request).await?,
+        };
+        Ok(Response::new(IssueNodeCertificateResponse {
+            node_id: issued.subject.node_id.to_string(),
+            cluster_id: issued.subject.cluster_id.to_string(),
+            role: proto::objects::NodeRole::from(issued.subject.role).into(),
+            chain_pem: issued.chain_pem,
+            bundle_pem: issued.bundle_pem,
+            managers: managers(&self.store.state()),
+        }))
+    }
+}
+
+/// Where the managers answer.
+fn managers(state: &State) -> Vec<String> {
+    let managers = state.nodes().filter(|node| node.role == NodeRole::Manager);
+    managers
+        .filter_map(|node| Some(node.manager_status.as_ref()?.addr.clone()))
+        .collect()
+}
+
+fn status(refusal: Refusal) -> Status {
+    let text = refusal.to_string();
+    match refusal {
+        Refusal::NoCredential => Status::unauthenticated(text),
+        Refusal::Token(_) | Refusal::Request(_) => Status::invalid_argument(text),
+        Refusal::Removed(_) => Status::permission_denied(text),
+        Refusal::StillMember(_) => Status::failed_precondition(text),
+        Refusal::Authority(_) => Status::internal(text),
+        Refusal::NoCluster => Status::unavailable(text),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! Joining in each role, renewing, and what is refused.
+
+use ca::{JoinToken, PrivateKey, RootCa};
+use store::testing::LocalProposer;
+use types::cluster::RootCaState;
+use types::node::ManagerStatus;
+use types::{Cluster, ClusterId, ClusterSpec, Meta, Node};
+
+use super::*;
+
+struct Fixture {
+    signer: Signer,
+    worker_token: String,
+    manager_token: String,
+}
+
+async fn fixture() -> Fixture {
+    let root = RootCa::generate(Timestamp::now()).unwrap();
+    let token = || {
+        JoinToken::generate(root.bundle())
+            .unwrap()
+            .reveal()
+            .to_string()
+    };
+    let (worker_token, manager_token) = (token(), token());
+    let cluster = Cluster {
+        id: ClusterId::from_number(7),
+        meta: Meta::default(),
+        spec: ClusterSpec::default(),
+        root_ca: RootCaState {
+            cert_pem: String::from_utf8(root.bundle().pem().to_vec()).unwrap(),
+            key_pem: root.key_pem().to_string(),
+            worker_token: worker_token.clone(),
+            manager_token: manager_token.clone(),
+        },
+        revoked: std::collections::BTreeMap::new(),
+    };
+    let store = Store::new();
+    let proposer = LocalProposer::new(store.clone());
+    proposer
+        .propose(vec![Action::Create(cluster.into())])
+        .await
+        .unwrap();
+    let signer = Signer::new(store, Arc::new(proposer));
+    Fixture {
+        signer,
+        worker_token,
+        manager_token,
+    }
+}
+
+fn request(token: &str) -> IssueNodeCertificateRequest {
+    IssueNodeCertificateRequest {
+        csr_pem: PrivateKey::generate().unwrap().csr_pem().unwrap(),
+        token: token.to_owned(),
+        availability: proto::objects::Availability::Pause.into(),
+    }
+}
+
+fn peer(issued: &Issued) -> ca::PeerIdentity {
+    ca::PeerIdentity {
+        node_id: issued.subject.node_id,
+        role: issued.subject.role,
+        cluster_id: issued.subject.cluster_id,
+        cert_not_after: Timestamp(u64::MAX),
+    }
+}
+
+#[tokio::test]
+async fn the_token_decides_the_role() {
+    let f = fixture().await;
+    for (token, role) in [
+        (&f.worker_token, NodeRole::Worker),
+        (&f.manager_token, NodeRole::Manager),
+    ] {
+        let issued = f.signer.join(&request(token)).await.unwrap();
+        let state = f.signer.store.state();
+        let node = state
+            .node(issued.subject.node_id)
+            .expect("the node is stored");
+        assert_eq!((node.role, node.spec.role), (role, role));
+        assert_eq!(node.spec.availability, Availability::Pause);
+    }
+}
+
+#[tokio::test]
+async fn wrong_tokens_are_refused_in_words() {
+    let f = fixture().await;
+    let wrong_secret = format!("{}{}", &f.worker_token[..60], "0".repeat(25));
+    for token in ["nonsense", &f.worker_token[..80], &wrong_secret] {
+        let refused = f.signer.join(&request(token)).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{token}");
+        assert!(refused.message().contains("valid join token"), "{refused}");
+    }
+    assert_eq!(f.signer.store.state().nodes().count(), 0);
+}
+
+#[tokio::test]
+async fn a_request_that_is_none_joins_nobody() {
+    let f = fixture().await;
+    let request = IssueNodeCertificateRequest {
+        csr_pem: "x".into(),
+        ..request(&f.worker_token)
+    };
+    let refused = f.signer.join(&request).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    assert_eq!(f.signer.store.state().nodes().count(), 0);
+}
+
+#[tokio::test]
+async fn renewal_follows_the_wanted_role() {
+    let f = fixture().await;
+    let issued = f.signer.join(&request(&f.worker_token)).await.unwrap();
+    let change = |edit: fn(&mut Node)| {
+        let state = f.signer.store.state();
+        let mut node = Node::clone(state.node(issued.subject.node_id).unwrap());
+        edit(&mut node);
+        f.signer.proposer.propose(vec![Action::Update(node.into())])
+    };
+    let renewed = f.signer.renew(&peer(&issued), &request("")).await.unwrap();
+    assert_eq!(renewed.subject.role, NodeRole::Worker);
+
+    change(|node| node.spec.role = NodeRole::Manager)
+        .await
+        .unwrap();
+    let promoted = f.signer.renew(&peer(&issued), &request("")).await.unwrap();
+    assert_eq!(promoted.subject.role, NodeRole::Manager);
+
+    change(|node| {
+        node.spec.role = NodeRole::Worker;
+        node.manager_status = Some(ManagerStatus::default());
+    })
+    .await
+    .unwrap();
+    let refused = f
+        .signer
+        .renew(&peer(&promoted), &request(""))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+
+    change(|node| node.manager_status = None).await.unwrap();
+    let demoted = f
+        .signer
+        .renew(&peer(&promoted), &request(""))
+        .await
+        .unwrap();
+    assert_eq!(demoted.subject.role, NodeRole::Worker);
+    let state = f.signer.store.state();
+    assert_eq!(
+        state.node(issued.subject.node_id).unwrap().role,
+        NodeRole::Worker
+    );
+}
+
+#[tokio::test]
+async fn a_removed_node_gets_nothing() {
+    let f = fixture().await;
+    let issued = f.signer.join(&request(&f.worker_token)).await.unwrap();
+    let id = store::ObjectId::Node(issued.subject.node_id);
+    f.signer
+        .proposer
+        .propose(vec![Action::Remove { id, version: None }])
+        .await
+        .unwrap();
+    let refused = f
+        .signer
+        .renew(&peer(&issued), &request(""))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+}

@@ -1,1 +1,3 @@
 //! Harness and tests of the whole.
+
+pub mod scenario;

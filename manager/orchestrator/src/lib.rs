@@ -39,6 +39,9 @@ mod supervise;
 mod update;
 mod view;
 
+#[cfg(test)]
+mod fixture;
+
 pub use enforcer::Enforcer;
 pub use orchestrator::Orchestrator;
 pub use reaper::Reaper;

@@ -63,8 +63,10 @@ impl Planner for Reaper {
     }
 
     fn resync(&mut self, state: &State) {
+        // Due at once: what is over by now has waited for a leader.
         *self = Self {
             all: true,
+            due_at: Some(Timestamp::default()),
             ..Self::default()
         };
         self.tasks = state

@@ -3,7 +3,7 @@
 //! Every manager can sign: it holds the whole store, the signing key included. What the token or
 //! the caller's certificate says decides what is issued; of the request only the public key counts.
 
-mod attempts;
+mod bad_tokens;
 mod issue;
 mod service;
 

@@ -1,6 +1,7 @@
 //! The Ca service of a manager.
 
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ca::authorize;
 use proto::ca::ca_server::Ca;
@@ -14,7 +15,7 @@ use types::id::RandomIds;
 use types::node::Availability;
 use types::{NodeId, NodeRole, Timestamp};
 
-use crate::attempts::Attempts;
+use crate::bad_tokens::BadTokens;
 use crate::issue::{self, Issued, Refusal};
 
 /// Times a new id is drawn, or a node object read again, when it collided (E: 3 in SwarmKit).
@@ -25,7 +26,7 @@ const TRIES_MAX: usize = 3;
 pub struct Signer {
     store: Store,
     proposer: Arc<dyn Propose>,
-    attempts: Arc<Attempts>,
+    bad_tokens: Arc<Mutex<BadTokens>>,
 }
 
 impl Signer {
@@ -35,23 +36,33 @@ impl Signer {
         Self {
             store,
             proposer,
-            attempts: Arc::default(),
+            bad_tokens: Arc::default(),
         }
     }
 
-    async fn join(&self, request: &IssueNodeCertificateRequest) -> Result<Issued, Status> {
+    fn bad_tokens(&self) -> MutexGuard<'_, BadTokens> {
+        self.bad_tokens
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn join(
+        &self,
+        request: &IssueNodeCertificateRequest,
+        from: IpAddr,
+    ) -> Result<Issued, Status> {
         let now = Timestamp::now();
-        if !self.attempts.allowed(now) {
+        if self.bad_tokens().must_wait(from, now) {
             return Err(Status::resource_exhausted(
-                "too many wrong join tokens: try again later",
+                "too many wrong join tokens from this address: try again in a minute",
             ));
         }
         let availability = Availability::from(request.availability());
         let state = self.store.state();
         let cluster = state.cluster().ok_or(Refusal::NoCluster).map_err(status)?;
         let role = issue::token_role(cluster, &request.token).map_err(|refusal| {
-            self.attempts.wrong(now);
-            tracing::warn!("refused a wrong join token");
+            self.bad_tokens().note(from, now);
+            tracing::warn!(%from, "refused a wrong join token");
             status(refusal)
         })?;
         for _ in 0..TRIES_MAX {
@@ -125,12 +136,17 @@ impl Ca for Signer {
         &self,
         request: Request<IssueNodeCertificateRequest>,
     ) -> Result<Response<IssueNodeCertificateResponse>, Status> {
-        let peer = authorize::origin(&request)?.node().copied();
+        let origin = *authorize::origin(&request)?;
+        let peer = origin.node().copied();
+        // Only the local socket has no address, and it does not serve this.
+        let from = origin
+            .remote_addr
+            .map_or(Ipv4Addr::LOCALHOST.into(), |addr| addr.ip());
         let request = request.into_inner();
         let issued = match (request.token.as_str(), &peer) {
             ("", None) => return Err(status(Refusal::NoCredential)),
             ("", Some(peer)) => self.renew(peer, &request).await?,
-            (_, _) => self.join(&request).await?,
+            (_, _) => self.join(&request, from).await?,
         };
         Ok(Response::new(IssueNodeCertificateResponse {
             node_id: issued.subject.node_id.to_string(),

@@ -8,6 +8,8 @@ use types::{Cluster, ClusterId, ClusterSpec, Meta, Node};
 
 use super::*;
 
+const FROM: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
 struct Fixture {
     signer: Signer,
     worker_token: String,
@@ -73,7 +75,7 @@ async fn the_token_decides_the_role() {
         (&f.worker_token, NodeRole::Worker),
         (&f.manager_token, NodeRole::Manager),
     ] {
-        let issued = f.signer.join(&request(token)).await.unwrap();
+        let issued = f.signer.join(&request(token), FROM).await.unwrap();
         let state = f.signer.store.state();
         let node = state
             .node(issued.subject.node_id)
@@ -88,7 +90,7 @@ async fn wrong_tokens_are_refused_in_words() {
     let f = fixture().await;
     let wrong_secret = format!("{}{}", &f.worker_token[..60], "0".repeat(25));
     for token in ["nonsense", &f.worker_token[..80], &wrong_secret] {
-        let refused = f.signer.join(&request(token)).await.unwrap_err();
+        let refused = f.signer.join(&request(token), FROM).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{token}");
         assert!(refused.message().contains("valid join token"), "{refused}");
     }
@@ -102,7 +104,7 @@ async fn a_request_that_is_none_joins_nobody() {
         csr_pem: "x".into(),
         ..request(&f.worker_token)
     };
-    let refused = f.signer.join(&request).await.unwrap_err();
+    let refused = f.signer.join(&request, FROM).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::InvalidArgument);
     assert_eq!(f.signer.store.state().nodes().count(), 0);
 }
@@ -110,7 +112,11 @@ async fn a_request_that_is_none_joins_nobody() {
 #[tokio::test]
 async fn renewal_follows_the_wanted_role() {
     let f = fixture().await;
-    let issued = f.signer.join(&request(&f.worker_token)).await.unwrap();
+    let issued = f
+        .signer
+        .join(&request(&f.worker_token), FROM)
+        .await
+        .unwrap();
     let change = |edit: fn(&mut Node)| {
         let state = f.signer.store.state();
         let mut node = Node::clone(state.node(issued.subject.node_id).unwrap());
@@ -156,7 +162,11 @@ async fn renewal_follows_the_wanted_role() {
 #[tokio::test]
 async fn a_removed_node_gets_nothing() {
     let f = fixture().await;
-    let issued = f.signer.join(&request(&f.worker_token)).await.unwrap();
+    let issued = f
+        .signer
+        .join(&request(&f.worker_token), FROM)
+        .await
+        .unwrap();
     let id = store::ObjectId::Node(issued.subject.node_id);
     f.signer
         .proposer

@@ -1,0 +1,94 @@
+//! The agent: resumes its tasks, then keeps a session with whichever manager leads.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::files::{self, Files};
+use crate::managers::Managers;
+use crate::session::{self, Context, Ended};
+use crate::tasks::Tasks;
+use crate::{Error, ManagerDialer, Options, search};
+
+/// A node's agent.
+pub struct Agent {
+    options: Options,
+}
+
+impl Agent {
+    /// An agent that does nothing before it is run.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self { options }
+    }
+
+    /// Runs the node's tasks until `shutdown`, with or without managers. Containers run on after.
+    ///
+    /// # Errors
+    /// When its directory cannot be used.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let Options {
+            node_id,
+            state_dir,
+            dialer,
+            managers,
+            executor,
+            notices,
+        } = self.options;
+        let dir = state_dir.join("worker");
+        files::make_private_dir(&dir)?;
+        let (files, records) = Files::open(&dir.join("tasks"))?;
+        let known: BTreeSet<_> = records.keys().copied().collect();
+        if let Err(error) = executor.retain(&known).await {
+            tracing::error!(%error, "remains of unknown tasks were not removed");
+        }
+        tracing::info!(tasks = known.len(), node = %node_id, "agent resumes");
+        let description = match executor.describe().await {
+            Ok(description) => (&description).into(),
+            Err(error) => {
+                tracing::error!(%error, "the machine was not described");
+                proto::objects::NodeDescription::default()
+            }
+        };
+        let mut context = Context {
+            node_id,
+            tasks: Tasks::resume(executor.clone(), files, records),
+            executor,
+            managers: Managers::open(&dir, managers),
+            notices,
+            description,
+        };
+        keep_session(&mut context, &dialer, &shutdown).await;
+        context.tasks.stop().await;
+        tracing::info!(node = %node_id, "agent stopped, containers run on");
+        Ok(())
+    }
+}
+
+/// Opens session after session until `shutdown`.
+async fn keep_session(
+    context: &mut Context,
+    dialer: &Arc<dyn ManagerDialer>,
+    shutdown: &CancellationToken,
+) {
+    loop {
+        let search = search::search(dialer, context.managers.addrs(), &context.description);
+        let Some(established) = shutdown.run_until_cancelled(search).await else {
+            return;
+        };
+        let addr = established.addr.clone();
+        tracing::info!(
+            manager = addr,
+            session = established.started.session_id,
+            "session opened"
+        );
+        match session::run(context, established, shutdown).await {
+            Ended::Stopped => return,
+            ended @ (Ended::Closed(_) | Ended::Silent | Ended::Mismatch(_)) => {
+                tracing::warn!(manager = addr, reason = %ended, "session lost");
+                context.managers.demote(&addr);
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Drives one task: steps it, reports what came of it, and follows what is wanted of it.
+
+use std::sync::Arc;
+
+use executor::{Action, Controller, Outcome, RETRY_DELAY, action, step};
+use tokio::sync::watch;
+use types::{Task, TaskState, TaskStatus, Timestamp};
+
+use crate::files::Record;
+use crate::tasks::Shared;
+
+/// What the managers want of a task.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// The task as last assigned; its status counts only when it is new here.
+    pub(crate) task: Arc<Task>,
+    /// It is no longer assigned: stop it and forget it.
+    pub(crate) is_withdrawn: bool,
+}
+
+impl Wanted {
+    /// Takes over a newer assignment of the task; false when it says nothing new.
+    pub(crate) fn merge(&mut self, mut task: Task) -> bool {
+        // What the managers gave up must not go on (an orphan whose node came back).
+        if task.status.state.is_terminal() {
+            task.desired_state = task.desired_state.advance(TaskState::Shutdown);
+        }
+        task.desired_state = self.task.desired_state.advance(task.desired_state);
+        task.status = self.task.status.clone();
+        task.meta = self.task.meta;
+        let is_new = task != *self.task;
+        if is_new {
+            self.task = Arc::new(task);
+        }
+        is_new
+    }
+}
+
+/// One task and everything needed to drive it.
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    controller: Arc<dyn Controller>,
+    wanted: watch::Receiver<Wanted>,
+    observed: watch::Sender<TaskStatus>,
+    task: Task,
+    is_withdrawn: bool,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        controller: Arc<dyn Controller>,
+        mut wanted: watch::Receiver<Wanted>,
+        observed: watch::Sender<TaskStatus>,
+    ) -> Self {
+        let (task, is_withdrawn) = {
+            let wanted = wanted.borrow_and_update();
+            (Task::clone(&wanted.task), wanted.is_withdrawn)
+        };
+        let mut driver = Self {
+            shared,
+            controller,
+            wanted,
+            observed,
+            task,
+            is_withdrawn,
+        };
+        driver.want_end_if_withdrawn();
+        driver
+    }
+
+    /// Drives the task until it is withdrawn and gone. May be dropped at any time: a later driver
+    /// goes on from the record and from what the controller finds.
+    pub(crate) async fn run(mut self) {
+        loop {
+            if self.is_withdrawn && self.task.status.state.is_terminal() {
+                self.remove().await;
+                return;
+            }
+            let outcome = tokio::select! {
+                biased;
+                () = interrupted(self.wanted.clone(), &self.task) => None,
+                outcome = limited_step(&self.shared, &self.task, &*self.controller) => Some(outcome),
+            };
+            match outcome {
+                None => self.follow().await,
+                Some(Outcome::Moved {
+                    state,
+                    message,
+                    err,
+                }) => {
+                    self.moved(state, message, err).await;
+                }
+                Some(Outcome::Retry { err }) => {
+                    self.trouble(err);
+                    let pause = tokio::time::timeout(RETRY_DELAY, self.wanted.changed());
+                    if let Ok(Ok(())) = pause.await {
+                        self.follow().await;
+                    }
+                }
+                Some(Outcome::Rest) => {
+                    // An error means that the agent is gone, and with it this driver's cause.
+                    if self.wanted.changed().await.is_err() {
+                        return;
+                    }
+                    self.follow().await;
+                }
+            }
+        }
+    }
+
+    /// Takes over what is wanted now.
+    async fn follow(&mut self) {
+        let wanted = self.wanted.borrow_and_update().clone();
+        self.is_withdrawn |= wanted.is_withdrawn;
+        let status = std::mem::take(&mut self.task.status);
+        self.task = Task {
+            status,
+            ..Task::clone(&wanted.task)
+        };
+        self.want_end_if_withdrawn();
+        if let Err(error) = self.controller.update(Arc::new(self.task.clone())).await {
+            tracing::warn!(task = %self.task.id, %error, "a change of the task was not taken over");
+        }
+        self.save().await;
+    }
+
+    fn want_end_if_withdrawn(&mut self) {
+        if self.is_withdrawn {
+            self.task.desired_state = self.task.desired_state.advance(TaskState::Shutdown);
+        }
+    }
+
+    async fn moved(&mut self, state: TaskState, message: &str, err: String) {
+        debug_assert!(state > self.task.status.state, "states only grow");
+        if err.is_empty() {
+            tracing::debug!(task = %self.task.id, %state, "task moved");
+        } else {
+            tracing::info!(task = %self.task.id, %state, err, "task moved");
+        }
+        self.report(state, message.to_owned(), err);
+        // Between these a restarted agent finds out by itself how far the task has come.
+        if state == TaskState::Running || state.is_terminal() {
+            self.save().await;
+        }
+    }
+
+    /// Tells of a passing error without a change of state (S2.06).
+    fn trouble(&mut self, err: String) {
+        if self.task.status.err != err {
+            tracing::warn!(task = %self.task.id, err, "a step failed and is tried again");
+            let status = self.task.status.clone();
+            self.report(status.state, status.message, err);
+        }
+    }
+
+    fn report(&mut self, state: TaskState, message: String, err: String) {
+        self.task.status = TaskStatus {
+            state,
+            timestamp: Timestamp::now(),
+            message,
+            err,
+            container_status: self.controller.status(),
+            applied_at: Timestamp::default(),
+        };
+        self.shared
+            .outbox
+            .put(self.task.id, self.task.status.clone());
+        self.observed.send_replace(self.task.status.clone());
+    }
+
+    async fn save(&self) {
+        let record = Record {
+            task: self.task.clone(),
+            is_withdrawn: self.is_withdrawn,
+        };
+        self.shared.files.save(record).await;
+    }
+
+    /// Removes everything of the task, however often that takes.
+    async fn remove(&mut self) {
+        loop {
+            let result = {
+                let _permit = self.shared.busy.acquire().await;
+                self.controller.remove().await
+            };
+            match result {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::error!(task = %self.task.id, %error, "the task's remains were not removed");
+                    tokio::time::sleep(RETRY_DELAY).await;
+                }
+            }
+        }
+        self.shared.files.remove(self.task.id).await;
+        self.shared.forget(self.task.id);
+    }
+}
+
+/// Does a step; those that make work for the machine wait for their turn.
+async fn limited_step(shared: &Shared, task: &Task, controller: &dyn Controller) -> Outcome {
+    let _permit = match action(task.status.state, task.desired_state) {
+        // The semaphore is never closed, so there is always a permit in the end.
+        Action::Prepare | Action::Start => shared.busy.acquire().await.ok(),
+        Action::Rest
+        | Action::Accept
+        | Action::BeginPrepare
+        | Action::BeginStart
+        | Action::Wait
+        | Action::Shutdown => None,
+    };
+    step(task, controller).await
+}
+
+/// Waits until something is wanted for which the current step has to be broken off.
+async fn interrupted(mut wanted: watch::Receiver<Wanted>, task: &Task) {
+    let is_enough = |wanted: &Wanted| match action(task.status.state, task.desired_state) {
+        Action::Wait => true,
+        Action::Prepare | Action::Start => {
+            wanted.is_withdrawn || wanted.task.desired_state >= TaskState::Shutdown
+        }
+        // Those are over in an instant, or must not be broken off.
+        Action::Rest
+        | Action::Accept
+        | Action::BeginPrepare
+        | Action::BeginStart
+        | Action::Shutdown => false,
+    };
+    loop {
+        if wanted.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        if is_enough(&wanted.borrow()) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Holds one session with the leader: heartbeats and statuses out, assignments and notices in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use executor::Executor;
+use proto::dispatcher::{self as wire, agent_message, manager_message};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use types::NodeId;
+
+use crate::assignments::Cursor;
+use crate::managers::Managers;
+use crate::outbox::Batch;
+use crate::search::Established;
+use crate::tasks::Tasks;
+use crate::{NodeNotice, logs};
+
+/// A manager that said nothing for so many heartbeat periods is gone: it answers each heartbeat.
+const SILENT_PERIODS_MAX: u32 = 2;
+/// Shortest and longest heartbeat period that is taken from a manager.
+const PERIOD_MIN: Duration = Duration::from_millis(10);
+const PERIOD_MAX: Duration = Duration::from_secs(600);
+/// How often the machine is looked at for changes (S8.21).
+const DESCRIBE_PERIOD: Duration = Duration::from_secs(20);
+/// How long a manager may take to confirm a goodbye.
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What a session works on; it outlives the session.
+pub(crate) struct Context {
+    pub(crate) node_id: NodeId,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) tasks: Tasks,
+    pub(crate) managers: Managers,
+    pub(crate) notices: watch::Sender<Option<NodeNotice>>,
+    /// The machine as last told.
+    pub(crate) description: proto::objects::NodeDescription,
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ended {
+    #[error("the agent is stopping")]
+    Stopped,
+    #[error("the manager ended it: {0}")]
+    Closed(String),
+    #[error("the manager fell silent")]
+    Silent,
+    #[error(transparent)]
+    Mismatch(#[from] crate::assignments::Mismatch),
+}
+
+/// Holds the session until it breaks or the agent stops.
+pub(crate) async fn run(
+    context: &mut Context,
+    established: Established,
+    shutdown: &CancellationToken,
+) -> Ended {
+    let publisher = logs::publish(established.channel, context.tasks.clone(), context.node_id);
+    let mut session = Session {
+        context,
+        outgoing: established.outgoing,
+        cursor: Cursor::default(),
+        period: period(established.started.heartbeat_period),
+        heard_at: Instant::now(),
+    };
+    session.context.tasks.shared.outbox.resend();
+    tokio::select! {
+        ended = session.hold(established.incoming, shutdown) => ended,
+        never = publisher => match never {},
+    }
+}
+
+struct Session<'a> {
+    context: &'a mut Context,
+    outgoing: tokio::sync::mpsc::Sender<wire::AgentMessage>,
+    cursor: Cursor,
+    period: Duration,
+    heard_at: Instant,
+}
+
+impl Session<'_> {
+    async fn hold(
+        &mut self,
+        mut incoming: tonic::Streaming<wire::ManagerMessage>,
+        shutdown: &CancellationToken,
+    ) -> Ended {
+        let tasks = self.context.tasks.clone();
+        let mut describe = tokio::time::interval(DESCRIBE_PERIOD);
+        describe.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        describe.reset();
+        let mut beat_at = Instant::now() + self.period;
+        loop {
+            let silent_at = self.heard_at + self.period * SILENT_PERIODS_MAX;
+            let result = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return self.say_goodbye(incoming).await,
+                message = incoming.message() => match message {
+                    Ok(Some(message)) => self.hear(message).await,
+                    Ok(None) => Err(Ended::Closed("end of stream".to_owned())),
+                    Err(status) => Err(Ended::Closed(status.message().to_owned())),
+                },
+                batch = tasks.shared.outbox.next() => self.send(report(batch)),
+                () = tokio::time::sleep_until(beat_at) => {
+                    beat_at = Instant::now() + self.period;
+                    self.send(agent_message::Message::Heartbeat(wire::Heartbeat {}))
+                }
+                () = tokio::time::sleep_until(silent_at) => Err(Ended::Silent),
+                _ = describe.tick() => self.describe().await,
+            };
+            if let Err(ended) = result {
+                return ended;
+            }
+        }
+    }
+
+    /// Sends without waiting: a queue that is full means that the connection moves nothing.
+    fn send(&self, message: agent_message::Message) -> Result<(), Ended> {
+        self.outgoing
+            .try_send(wire::AgentMessage {
+                message: Some(message),
+            })
+            .map_err(|_| Ended::Silent)
+    }
+
+    async fn hear(&mut self, message: wire::ManagerMessage) -> Result<(), Ended> {
+        self.heard_at = Instant::now();
+        match message.message {
+            Some(manager_message::Message::Started(started)) => {
+                self.period = period(started.heartbeat_period);
+            }
+            Some(manager_message::Message::Heartbeat(ack)) => {
+                self.period = period(ack.heartbeat_period);
+            }
+            Some(manager_message::Message::Assignments(set)) => {
+                let changes = self.cursor.accept(set)?;
+                self.context.tasks.apply(changes).await;
+            }
+            Some(manager_message::Message::Ack(ack)) => {
+                self.context.tasks.shared.outbox.acknowledge(ack.sequence);
+            }
+            Some(manager_message::Message::Node(notice)) => self.notice(notice),
+            // A newer manager says more than this release knows.
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn notice(&mut self, notice: wire::NodeNotice) {
+        let notice = match NodeNotice::try_from(notice) {
+            Ok(notice) => notice,
+            Err(error) => {
+                tracing::error!(%error, "did not understand what the manager said of this node");
+                return;
+            }
+        };
+        if let Err(error) = self.context.managers.replace(&notice.managers) {
+            tracing::error!(%error, "the list of managers was not kept");
+        }
+        self.context.executor.set_node(notice.node.clone());
+        self.context.notices.send_replace(Some(notice));
+    }
+
+    async fn describe(&mut self) -> Result<(), Ended> {
+        match self.context.executor.describe().await {
+            Ok(description) => {
+                let description = proto::objects::NodeDescription::from(&description);
+                if description != self.context.description {
+                    self.context.description = description.clone();
+                    self.send(agent_message::Message::Description(description))?;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the machine was not described"),
+        }
+        Ok(())
+    }
+
+    async fn say_goodbye(&mut self, mut incoming: tonic::Streaming<wire::ManagerMessage>) -> Ended {
+        let told = self.send(agent_message::Message::Goodbye(wire::Goodbye {}));
+        if told.is_ok() {
+            // The manager ends the stream once it has noted the goodbye.
+            let drain = async { while let Ok(Some(_)) = incoming.message().await {} };
+            drop(tokio::time::timeout(GOODBYE_TIMEOUT, drain).await);
+        }
+        Ended::Stopped
+    }
+}
+
+fn report(batch: Batch) -> agent_message::Message {
+    let report = |(task, status): (types::TaskId, types::TaskStatus)| wire::TaskReport {
+        task_id: task.to_string(),
+        status: Some((&status).into()),
+    };
+    agent_message::Message::Statuses(wire::StatusBatch {
+        sequence: batch.sequence,
+        reports: batch.reports.into_iter().map(report).collect(),
+    })
+}
+
+fn period(nanos: u64) -> Duration {
+    Duration::from_nanos(nanos).clamp(PERIOD_MIN, PERIOD_MAX)
+}

@@ -1,7 +1,8 @@
 //! Measures proposals a second, failover, and the restart of a member alone, over loopback.
 //!
-//! Prints `name: value unit` lines. With an argument the log is kept in that directory, else in the
-//! system's temporary one; it should be on the disk one wants to know about.
+//! Prints `name: value unit` lines. The first argument is a directory for the log, on the disk one
+//! wants to know about (the system's temporary one otherwise); the second limits it to `sled` or
+//! `redb`, which is needed to know the memory of one of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -119,8 +120,8 @@ fn resident_kib() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status
         .lines()
-        .find(|l| l.starts_with("VmRSS:"))
-        .context("no VmRSS")?;
+        .find(|l| l.starts_with("RssAnon:"))
+        .context("no RssAnon")?;
     Ok(line
         .split_whitespace()
         .nth(1)
@@ -136,11 +137,12 @@ async fn measure(backend: BackendKind, dir: &std::path::Path) -> Result<()> {
         options.backend = backend;
         options
     };
+    let before = resident_kib()?;
     let first = start(options(1)).await?;
     first.raft.bootstrap(&first.addr).await?;
-    println!("{name}_idle_resident: {} KiB", resident_kib()?);
+    println!("{name}_idle_memory: {} KiB", resident_kib()?.saturating_sub(before));
     rates(&format!("{name}_alone"), &first.raft).await?;
-    println!("{name}_resident_after_load: {} KiB", resident_kib()?);
+    println!("{name}_memory_after_load: {} KiB", resident_kib()?);
 
     first.raft.clone().shutdown().await;
     let asked = Instant::now();
@@ -183,8 +185,12 @@ async fn main() -> Result<()> {
     let dir = std::env::args()
         .nth(1)
         .map_or_else(|| temporary.path().to_owned(), Into::into);
+    let only = std::env::args().nth(2);
     for backend in [BackendKind::Sled, BackendKind::Redb] {
-        measure(backend, &dir).await?;
+        let name = format!("{backend:?}").to_lowercase();
+        if only.as_ref().is_none_or(|only| *only == name) {
+            measure(backend, &dir).await?;
+        }
     }
     Ok(())
 }

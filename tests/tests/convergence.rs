@@ -31,8 +31,14 @@ impl Dice {
     }
 
     fn pick<T: Copy>(&mut self, of: &[T]) -> Option<T> {
-        let index = usize::try_from(self.roll(of.len().max(1) as u64)).unwrap();
+        let index =
+            usize::try_from(self.roll(of.len().max(1) as u64)).expect("it is below a length");
         of.get(index).copied()
+    }
+
+    /// One of some that cannot be none.
+    fn one<T: Copy, const N: usize>(&mut self, of: [T; N]) -> T {
+        self.pick(&of).expect("there is at least one")
     }
 
     fn chance(&mut self, one_in: u64) -> bool {
@@ -51,7 +57,7 @@ fn image(dice: &mut Dice) -> String {
         "+exit@5s",
         "+reject",
     ];
-    let behaviour = dice.pick(&behaviours).unwrap();
+    let behaviour = dice.one(behaviours);
     format!("v{}{behaviour}", dice.roll(4))
 }
 
@@ -60,13 +66,11 @@ fn change(spec: &mut ServiceSpec, dice: &mut Dice) {
         0 => drop(spec.labels.insert("a".into(), dice.roll(9).to_string())),
         1 => {
             let task = Arc::make_mut(&mut spec.task);
-            task.restart_policy.condition = dice
-                .pick(&[
-                    RestartCondition::None,
-                    RestartCondition::OnFailure,
-                    RestartCondition::Any,
-                ])
-                .unwrap();
+            task.restart_policy.condition = dice.one([
+                RestartCondition::None,
+                RestartCondition::OnFailure,
+                RestartCondition::Any,
+            ]);
             task.restart_policy.max_attempts = dice.roll(3);
             task.restart_policy.delay = Duration::from_secs(dice.roll(6));
         }
@@ -81,16 +85,12 @@ fn change(spec: &mut ServiceSpec, dice: &mut Dice) {
         4 => {
             spec.update_config.parallelism = dice.roll(3);
             spec.update_config.delay = Duration::from_secs(dice.roll(4));
-            spec.update_config.failure_action = dice
-                .pick(&[
-                    FailureAction::Pause,
-                    FailureAction::Continue,
-                    FailureAction::Rollback,
-                ])
-                .unwrap();
-            spec.update_config.order = dice
-                .pick(&[UpdateOrder::StopFirst, UpdateOrder::StartFirst])
-                .unwrap();
+            spec.update_config.failure_action = dice.one([
+                FailureAction::Pause,
+                FailureAction::Continue,
+                FailureAction::Rollback,
+            ]);
+            spec.update_config.order = dice.one([UpdateOrder::StopFirst, UpdateOrder::StartFirst]);
             Arc::make_mut(&mut spec.task).container.image = image(dice);
         }
         5 if !matches!(spec.mode, ServiceMode::Global {}) => {
@@ -159,7 +159,7 @@ fn step(world: &mut World, dice: &mut Dice, number: usize) {
                 Availability::Pause,
                 Availability::Drain,
             ];
-            let to = dice.pick(&all).unwrap();
+            let to = dice.one(all);
             world.edit_node(node, |node| node.spec.availability = to);
         }
         10 => {
@@ -242,7 +242,9 @@ fn divergence(world: &World) -> Vec<String> {
             ));
         }
         let wanted = match service.spec.mode {
-            ServiceMode::Replicated { replicas } => usize::try_from(replicas).unwrap(),
+            ServiceMode::Replicated { replicas } => {
+                usize::try_from(replicas).expect("few replicas")
+            }
             ServiceMode::Global {} => {
                 let nodes = state.nodes();
                 nodes

@@ -10,4 +10,7 @@ mod load;
 mod scheduler;
 mod spread;
 
+#[cfg(test)]
+mod fixture;
+
 pub use scheduler::Scheduler;

@@ -12,5 +12,7 @@ fn main() {
         // The last of the conflicting options wins over the `-static-pie` the compiler passes.
         println!("cargo:rustc-link-arg-bins=-no-pie");
         println!("cargo:rustc-link-arg-bins=-static");
+        // The daemon holds the program in memory; symbols and line tables would be most of it.
+        println!("cargo:rustc-link-arg-bins=-s");
     }
 }

@@ -8,7 +8,7 @@ mod hierarchy;
 mod v1;
 mod v2;
 
-pub(crate) use hierarchy::Hierarchies;
+pub(crate) use hierarchy::{Hierarchies, View};
 
 use crate::error::{During, Fault, Result, Step};
 use crate::spec::Resources;
@@ -130,12 +130,15 @@ impl Cgroup {
         }
     }
 
-    /// Moves this process in, unless it was born there.
-    pub(crate) fn enter(&self) -> Result<()> {
+    /// Moves a process in, unless it was born there.
+    ///
+    /// With version 1 the kernel may take some milliseconds for it, all asleep (it waits until no
+    /// processor is within a fork), so the caller does well to have the process do other things.
+    pub(crate) fn admit(&self, pid: i32) -> Result<()> {
         match self.version {
             Version::V1 => {
                 for member in &self.members {
-                    member.write("cgroup.procs", "0", Step::EnterCgroup)?;
+                    member.write("cgroup.procs", pid, Step::EnterCgroup)?;
                 }
                 Ok(())
             }

@@ -11,7 +11,7 @@ mod privilege;
 
 pub(crate) use environment::hostname;
 
-use crate::cgroup::{Cgroup, Hierarchies};
+use crate::cgroup::Hierarchies;
 use crate::error::{During, Fault, Result, Step};
 use crate::rootfs::{self, Leaf, Rootfs};
 use crate::spec::{ContainerSpec, Network};
@@ -36,6 +36,8 @@ pub(crate) enum Message {
     Failed(Fault),
 }
 
+/// What the shim sends once the process is in its cgroups.
+pub(crate) const ADMITTED: u8 = b'a';
 /// What the shim sends to have the program executed.
 pub(crate) const GO: u8 = b'g';
 
@@ -46,7 +48,6 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 32 << 10;
 pub(crate) struct Init<'a> {
     pub(crate) config: &'a Config,
     pub(crate) hierarchies: &'a Hierarchies,
-    pub(crate) cgroup: &'a Cgroup,
     /// To the shim: keeps message borders, closes on execution.
     pub(crate) channel: OwnedFd,
     pub(crate) stdout: OwnedFd,
@@ -70,11 +71,9 @@ impl Init<'_> {
         let spec = &self.config.spec;
         syscall::die_with_parent().during(Step::Clone, "parent death signal")?;
         setsid().during(Step::Clone, "session")?;
-        self.cgroup.enter()?;
-        privilege::new_cgroup_namespace()?;
         enter_network(&spec.network)?;
         umask(Mode::from_raw_mode(0o022));
-        let rootfs = rootfs::enter(self.config, self.hierarchies)?;
+        let mut rootfs = rootfs::enter(self.config, self.hierarchies)?;
         let hostname = self.set_hostname()?;
         write_sysctls(&rootfs, spec)?;
         write_oom_score(&rootfs, spec)?;
@@ -82,6 +81,9 @@ impl Init<'_> {
         let cwd = rootfs::ensure(&rootfs.root, &spec.cwd, Leaf::Directory)
             .during(Step::Cwd, &spec.cwd)?;
         let program = exec::Program::new(spec, environment::complete(spec, &hostname, &user.home))?;
+        self.wait_for(ADMITTED)?;
+        privilege::new_cgroup_namespace()?;
+        rootfs::show_cgroups(&mut rootfs, spec)?;
         rootfs::protect(&rootfs, spec)?;
         self.connect_stdio(user.uid, user.gid)?;
         syscall::new_session_keyring().during(Step::Privileges, "session keyring")?;
@@ -94,7 +96,8 @@ impl Init<'_> {
         drop(cwd);
         drop(rootfs);
         syscall::close_on_exec_from(3).during(Step::Exec, "descriptors")?;
-        self.wait_for_go()?;
+        self.say_ready()?;
+        self.wait_for(GO)?;
         if spec.init {
             return pid1::run_as_child(&self.channel, &program);
         }
@@ -130,13 +133,18 @@ impl Init<'_> {
         connect().during(Step::Stdio, "/dev/null and pipes")
     }
 
-    fn wait_for_go(&self) -> Result<()> {
+    fn say_ready(&self) -> Result<()> {
         let ready = serde_json::to_vec(&Message::Ready).expect("a unit variant is JSON");
-        rustix::io::write(&self.channel, &ready).during(Step::Shim, "say ready")?;
+        rustix::io::write(&self.channel, &ready)
+            .during(Step::Shim, "say ready")
+            .map(drop)
+    }
+
+    fn wait_for(&self, expected: u8) -> Result<()> {
         let mut word = [0];
         loop {
             match rustix::io::read(&self.channel, &mut word) {
-                Ok(1) if word[0] == GO => return Ok(()),
+                Ok(1) if word[0] == expected => return Ok(()),
                 Ok(_) => return Err(Fault::refuse(Step::Shim, "wait", "the shim is gone")),
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(Fault::errno(Step::Shim, "wait", errno)),

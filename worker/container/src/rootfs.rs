@@ -16,7 +16,7 @@ mod walk;
 pub(crate) use etc::write as write_etc;
 pub(crate) use walk::{Leaf, ensure};
 
-use crate::cgroup::Hierarchies;
+use crate::cgroup::{Hierarchies, View};
 use crate::error::{During, Result, Step};
 use crate::spec::{ContainerSpec, Mount};
 use crate::state::{Config, ROOTFS_DIR};
@@ -30,7 +30,6 @@ use std::os::fd::OwnedFd;
 struct Sources<'a> {
     mounts: Vec<(&'a Mount, OwnedFd, Leaf)>,
     etc: Vec<(&'static str, OwnedFd)>,
-    cgroups: Vec<(Vec<String>, OwnedFd)>,
 }
 
 /// A container's file system once it is complete.
@@ -39,13 +38,16 @@ pub(crate) struct Rootfs {
     pub(crate) root: OwnedFd,
     /// The container's own procfs, whatever its `/proc` shows.
     pub(crate) proc: OwnedFd,
+    /// The container's cgroups, which are only mounted once it is in them.
+    cgroups: Vec<View>,
 }
 
 /// Builds the file system and makes it this process's root. The working directory is the
 /// container's directory before, and the new root after.
 pub(crate) fn enter(config: &Config, hierarchies: &Hierarchies) -> Result<Rootfs> {
     let spec = &config.spec;
-    let sources = open_sources(config, hierarchies)?;
+    let sources = open_sources(spec)?;
+    let cgroups = hierarchies.views(&config.cgroup_parent, &config.id)?;
     mount_change(
         "/",
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
@@ -55,8 +57,8 @@ pub(crate) fn enter(config: &Config, hierarchies: &Hierarchies) -> Result<Rootfs
     pivot()?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, "/", flags, Mode::empty()).during(Step::PivotRoot, "open /")?;
-    let is_replaced = |target: &str| spec.mounts.iter().any(|mount| is_at(mount, target));
-    let proc = mount_kernel(&root, spec, &is_replaced, sources.cgroups)?;
+    let is_replaced = |target: &str| is_replaced(spec, target);
+    let proc = mount_kernel(&root, spec, &is_replaced)?;
     for (target, source) in sources.etc {
         if !is_replaced(target) {
             let at = ensure(&root, target, Leaf::File).during(Step::Mount, target)?;
@@ -67,7 +69,21 @@ pub(crate) fn enter(config: &Config, hierarchies: &Hierarchies) -> Result<Rootfs
         let at = ensure(&root, &mount.target, leaf).during(Step::Mount, &mount.target)?;
         attach(&source, &at).during(Step::Mount, &mount.target)?;
     }
-    Ok(Rootfs { root, proc })
+    Ok(Rootfs {
+        root,
+        proc,
+        cgroups,
+    })
+}
+
+/// Mounts the container's cgroups into it. Called once this process is in them, and in a cgroup
+/// namespace that has them as its roots.
+pub(crate) fn show_cgroups(rootfs: &mut Rootfs, spec: &ContainerSpec) -> Result<()> {
+    let views = std::mem::take(&mut rootfs.cgroups);
+    if is_replaced(spec, "/sys") || is_replaced(spec, "/sys/fs/cgroup") {
+        return Ok(());
+    }
+    mount::mount_cgroups(&rootfs.root, views)
 }
 
 /// Takes away what a container must not reach. The last thing done to the file system.
@@ -80,8 +96,7 @@ pub(crate) fn protect(rootfs: &Rootfs, spec: &ContainerSpec) -> Result<()> {
     Ok(())
 }
 
-fn open_sources<'a>(config: &'a Config, hierarchies: &Hierarchies) -> Result<Sources<'a>> {
-    let spec = &config.spec;
+fn open_sources(spec: &ContainerSpec) -> Result<Sources<'_>> {
     let mut mounts = Vec::with_capacity(spec.mounts.len());
     for mount in &spec.mounts {
         let (source, leaf) = mount::open(mount)?;
@@ -99,12 +114,7 @@ fn open_sources<'a>(config: &'a Config, hierarchies: &Hierarchies) -> Result<Sou
     for (target, file) in etc::FILES {
         etc.push((target, detached(CWD, file).during(Step::EtcFiles, target)?));
     }
-    let cgroups = hierarchies.views(&config.cgroup_parent, &config.id)?;
-    Ok(Sources {
-        mounts,
-        etc,
-        cgroups,
-    })
+    Ok(Sources { mounts, etc })
 }
 
 fn pivot() -> Result<()> {
@@ -123,7 +133,6 @@ fn mount_kernel(
     root: &OwnedFd,
     spec: &ContainerSpec,
     is_replaced: &dyn Fn(&str) -> bool,
-    cgroups: Vec<(Vec<String>, OwnedFd)>,
 ) -> Result<OwnedFd> {
     let restricted = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
@@ -146,13 +155,13 @@ fn mount_kernel(
     let read_only = restricted | MountAttrFlags::MOUNT_ATTR_RDONLY;
     if !is_replaced("/sys") {
         Fresh::new("sysfs", read_only).place_strictly(root, "/sys")?;
-        if !is_replaced("/sys/fs/cgroup") {
-            mount::mount_cgroups(root, cgroups)?;
-        }
     }
     Ok(proc)
 }
 
-fn is_at(mount: &Mount, target: &str) -> bool {
-    mount.target.trim_end_matches('/') == target
+/// Whether the user mounts something of their own at a place where something usual would be.
+fn is_replaced(spec: &ContainerSpec, target: &str) -> bool {
+    spec.mounts
+        .iter()
+        .any(|mount| mount.target.trim_end_matches('/') == target)
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Name of the file that holds the [`Config`].
 pub const CONFIG_FILE: &str = "config.json";
@@ -173,8 +174,11 @@ fn write_temporary<T: Serialize>(
     value: &T,
     durable: bool,
 ) -> Result<std::path::PathBuf> {
-    // The process id keeps a daemon and a shim that both settle an exit out of each other's way.
-    let path = dir.join(format!(".{name}.{}", std::process::id()));
+    // Keeps a daemon and a shim, and callers within one daemon, that all settle an exit out of each
+    // other's way.
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let unique = WRITES.fetch_add(1, Ordering::Relaxed);
+    let path = dir.join(format!(".{name}.{}-{unique}", std::process::id()));
     let text = serde_json::to_vec(value)
         .map_err(|error| Fault::refuse(Step::Shim, path.display(), error))?;
     let mut file = std::fs::OpenOptions::new()

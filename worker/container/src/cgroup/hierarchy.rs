@@ -123,27 +123,25 @@ impl Hierarchies {
         })
     }
 
-    /// A container's own cgroups, as mounts attached to nothing yet, with their controllers. Called
-    /// in the container's mount and cgroup namespaces while the machine's tree is still the root.
-    pub(crate) fn views(&self, parent: &str, id: &str) -> Result<Vec<(Vec<String>, OwnedFd)>> {
-        let view = |hierarchy: &Hierarchy| -> rustix::io::Result<OwnedFd> {
-            match &hierarchy.root {
-                Root::Mounted(point) => open_tree(
-                    CWD,
-                    point.join(parent).join(id),
-                    OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
-                ),
-                // A mount made in a cgroup namespace shows that namespace's root.
-                Root::Detached(_) => match self.version {
-                    Version::V1 => mount_detached("cgroup", &hierarchy.controllers),
-                    Version::V2 => mount_detached("cgroup2", &[]),
-                },
-            }
-        };
+    /// A container's own cgroups, for mounting. Called in the container's mount namespace while the
+    /// machine's tree is still the root.
+    pub(crate) fn views(&self, parent: &str, id: &str) -> Result<Vec<View>> {
         let mut views = Vec::with_capacity(self.hierarchies.len());
         for hierarchy in &self.hierarchies {
-            let mount = view(hierarchy).during(Step::Mount, format!("a view of {hierarchy}"))?;
-            views.push((hierarchy.controllers.clone(), mount));
+            let mount = match &hierarchy.root {
+                Root::Mounted(point) => {
+                    let path = point.join(parent).join(id);
+                    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+                    Some(open_tree(CWD, &path, flags).during(Step::Mount, path.display())?)
+                }
+                Root::Detached(_) => None,
+            };
+            let controllers = hierarchy.controllers.clone();
+            views.push(View {
+                version: self.version,
+                controllers,
+                mount,
+            });
         }
         Ok(views)
     }
@@ -174,6 +172,28 @@ impl Hierarchies {
             }
         }
         Ok(())
+    }
+}
+
+/// A container's cgroup in one hierarchy, as the container is to see it.
+#[derive(Debug)]
+pub(crate) struct View {
+    version: Version,
+    /// What controls the hierarchy; empty for version 2.
+    pub(crate) controllers: Vec<String>,
+    /// The cgroup's directory as a mount attached to nothing yet.
+    mount: Option<OwnedFd>,
+}
+
+impl View {
+    /// The mount. Called in the container's cgroup namespace: where there was no directory to take
+    /// it from, it is made anew and shows that namespace's root.
+    pub(crate) fn into_mount(self) -> rustix::io::Result<OwnedFd> {
+        match (self.mount, self.version) {
+            (Some(mount), _) => Ok(mount),
+            (None, Version::V1) => mount_detached("cgroup", &self.controllers),
+            (None, Version::V2) => mount_detached("cgroup2", &[]),
+        }
     }
 }
 

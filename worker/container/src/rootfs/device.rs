@@ -51,7 +51,12 @@ pub(super) fn mount(root: &OwnedFd) -> Result<()> {
         };
         make().during(Step::Device, name)?;
     }
-    for (name, target) in LINKS {
+    // Kernels can be built without this one.
+    let has_core = std::path::Path::new("/proc/kcore").exists();
+    for (name, target) in LINKS
+        .into_iter()
+        .filter(|(name, _)| *name != "core" || has_core)
+    {
         symlinkat(target, &dev, name).during(Step::Device, name)?;
     }
     for name in DIRECTORIES {

@@ -1,6 +1,7 @@
 //! Makes mounts where nobody sees them, and attaches them by descriptor.
 
 use super::walk::{Leaf, ensure_strictly, is_directory};
+use crate::cgroup::View;
 use crate::error::{During, Fault, Result, Step};
 use crate::spec::{Mount, MountSource, Propagation};
 use crate::syscall::{MountAttributes, mount_setattr};
@@ -36,6 +37,10 @@ impl<'a> Fresh<'a> {
     /// Makes it, attached to nothing yet. An option with an empty value is a flag.
     pub(super) fn make(&self) -> rustix::io::Result<OwnedFd> {
         let context = fsopen(self.fs_type, FsOpenFlags::FSOPEN_CLOEXEC)?;
+        if !self.options.iter().any(|(key, _)| *key == "source") {
+            // Only a name, for those who list mounts.
+            fsconfig_set_string(&context, "source", self.fs_type)?;
+        }
         for (key, value) in self.options {
             if value.is_empty() {
                 fsconfig_set_flag(&context, *key)?;
@@ -195,30 +200,36 @@ fn check_target(target: &str) -> Result<()> {
 }
 
 /// Shows the container its own cgroups, read-only.
-pub(super) fn mount_cgroups(root: &OwnedFd, views: Vec<(Vec<String>, OwnedFd)>) -> Result<()> {
+pub(super) fn mount_cgroups(root: &OwnedFd, views: Vec<View>) -> Result<()> {
     const TARGET: &str = "/sys/fs/cgroup";
     let attributes = MountAttributes {
         set: u64::from(restricted(true).bits()),
         ..MountAttributes::default()
     };
-    for (_, view) in &views {
-        mount_setattr(view, attributes, false).during(Step::Mount, TARGET)?;
+    let mut mounts = Vec::with_capacity(views.len());
+    for view in views {
+        let name = view.controllers.join(",");
+        let controllers = view.controllers.clone();
+        let mount = view
+            .into_mount()
+            .during(Step::Mount, format!("{TARGET}/{name}"))?;
+        mount_setattr(&mount, attributes, false).during(Step::Mount, TARGET)?;
+        mounts.push((name, controllers, mount));
     }
     // Version 2 is one view without controllers of its own, and is the directory itself.
-    if let [(controllers, view)] = views.as_slice()
+    if let [(_, controllers, mount)] = mounts.as_slice()
         && controllers.is_empty()
     {
         let at = ensure_strictly(root, TARGET).during(Step::Mount, TARGET)?;
-        return attach(view, &at).during(Step::Mount, TARGET);
+        return attach(mount, &at).during(Step::Mount, TARGET);
     }
     let dir = Fresh::new("tmpfs", restricted(false)).with(&[("mode", "755")]);
     let dir = dir.place_strictly(root, TARGET)?;
-    for (controllers, view) in &views {
-        let name = controllers.join(",");
+    for (name, controllers, mount) in &mounts {
         let place = || -> rustix::io::Result<()> {
             mkdirat(&dir, name.as_str(), Mode::from_raw_mode(0o755))?;
-            attach(view, super::walk::find(&dir, &name)?.ok_or(Errno::NOENT)?)?;
-            for controller in controllers.iter().filter(|controller| **controller != name) {
+            attach(mount, super::walk::find(&dir, name)?.ok_or(Errno::NOENT)?)?;
+            for controller in controllers.iter().filter(|controller| *controller != name) {
                 symlinkat(name.as_str(), &dir, controller.as_str())?;
             }
             Ok(())

@@ -50,6 +50,7 @@ fn mount_one_by_one(layers: &[PathBuf]) -> Result<()> {
         fsconfig_set_string(&context, "lowerdir+", path).during(Step::Overlay, layer.display())?;
     }
     let rest = || -> rustix::io::Result<()> {
+        fsconfig_set_string(&context, "source", "overlay")?;
         fsconfig_set_string(&context, "upperdir", UPPER_DIR)?;
         fsconfig_set_string(&context, "workdir", WORK_DIR)?;
         fsconfig_set_flag(&context, "volatile")?;

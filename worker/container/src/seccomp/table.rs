@@ -54,7 +54,7 @@ const SYS_TIME: Class = Class::Needs(CapabilitySet::SYS_TIME);
 const SYS_TTY_CONFIG: Class = Class::Needs(CapabilitySet::SYS_TTY_CONFIG);
 
 /// In alphabetical order. Columns: x86-64, i386, aarch64.
-pub(super) const SYSTEM_CALLS: [SystemCall; 469] = [
+pub(super) static SYSTEM_CALLS: [SystemCall; 469] = [
     row("_llseek", FREE, NONE, 140, NONE),
     row("_newselect", FREE, NONE, 142, NONE),
     row("_sysctl", NEVER, 156, 149, NONE),

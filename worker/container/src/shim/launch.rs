@@ -2,7 +2,7 @@
 
 use crate::cgroup::{Cgroup, Hierarchies};
 use crate::error::{During, Fault, Result, Step};
-use crate::init::{self, Init, MESSAGE_BYTES_MAX, Message};
+use crate::init::{self, ADMITTED, Init, MESSAGE_BYTES_MAX, Message};
 use crate::rootfs;
 use crate::spec::{LogOptions, Network};
 use crate::state::{
@@ -10,6 +10,7 @@ use crate::state::{
     UPPER_DIR, WORK_DIR,
 };
 use crate::syscall::{self, Forked};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -97,7 +98,6 @@ fn launch_in(config: &Config, hierarchies: &Hierarchies, cgroup: &Cgroup) -> Res
         Forked::Child => Init {
             config,
             hierarchies,
-            cgroup,
             channel: theirs,
             stdout: stdout.1,
             stderr: stderr.1,
@@ -106,7 +106,18 @@ fn launch_in(config: &Config, hierarchies: &Hierarchies, cgroup: &Cgroup) -> Res
         Forked::Parent(pid) => pid,
     };
     drop((theirs, stdout.1, stderr.1));
-    let published = wait_ready(&channel, pid).and_then(|()| publish(pid));
+    // The process sets up its file system meanwhile, and waits for the word before it goes on to
+    // what the container can see.
+    let published = cgroup
+        .admit(pid)
+        .and_then(|()| {
+            rustix::io::write(&channel, &[ADMITTED])
+                .during(Step::EnterCgroup, pid)
+                .map(drop)
+        })
+        .or_else(|fault| first_fault(&channel, fault))
+        .and_then(|()| wait_ready(&channel, pid))
+        .and_then(|()| publish(pid));
     match published {
         Ok(listener) => Ok(Parts {
             pid,
@@ -124,6 +135,21 @@ fn launch_in(config: &Config, hierarchies: &Hierarchies, cgroup: &Cgroup) -> Res
     }
 }
 
+/// A process that has failed cannot be admitted; its own reason is the better one.
+fn first_fault(channel: &OwnedFd, fault: Fault) -> Result<()> {
+    let no_wait = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let mut ready = [PollFd::new(channel, PollFlags::IN)];
+    if poll(&mut ready, Some(&no_wait)).is_ok_and(|count| count > 0)
+        && let Ok(Some(Message::Failed(earlier))) = read_message(channel)
+    {
+        return Err(earlier);
+    }
+    Err(fault)
+}
+
 /// Waits until the first process has set everything up.
 fn wait_ready(channel: &OwnedFd, pid: i32) -> Result<()> {
     match read_message(channel).during(Step::Shim, "listen to the first process")? {
@@ -139,16 +165,23 @@ fn wait_ready(channel: &OwnedFd, pid: i32) -> Result<()> {
 
 /// What the first process says next; `None` when it has nothing more to say.
 pub(super) fn read_message(channel: &OwnedFd) -> rustix::io::Result<Option<Message>> {
-    let mut bytes = vec![0; MESSAGE_BYTES_MAX];
+    // Room that is not touched costs nothing.
+    let mut bytes = Vec::with_capacity(MESSAGE_BYTES_MAX);
+    let mut was_reset = false;
     loop {
-        return match rustix::io::read(channel, &mut bytes) {
-            Ok(0) | Err(Errno::CONNRESET) => Ok(None),
-            Ok(count) => serde_json::from_slice(&bytes[..count])
-                .map(Some)
-                .or(Err(Errno::PROTO)),
-            Err(Errno::INTR) => continue,
-            Err(errno) => Err(errno),
-        };
+        match rustix::io::read(channel, rustix::buffer::spare_capacity(&mut bytes)) {
+            Ok(0) => return Ok(None),
+            Ok(_) => {
+                return serde_json::from_slice(&bytes)
+                    .map(Some)
+                    .or(Err(Errno::PROTO));
+            }
+            // It ended without having read all it was sent. The kernel tells that first, and what
+            // it had said before only then.
+            Err(Errno::CONNRESET) if !was_reset => was_reset = true,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
     }
 }
 

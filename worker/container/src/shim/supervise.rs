@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-/// How long after output the memory it took is given back.
+/// How long after a start or output the memory it took is given back.
 const TRIM_AFTER_MS: u64 = 1000;
 
 struct Supervisor {
@@ -190,6 +190,7 @@ impl Supervisor {
         };
         rustix::io::write(channel, &[GO]).during(Step::Exec, "the program")?;
         self.phase = Phase::Running;
+        self.trim_at_ms = Some(syscall::monotonic_ms() + TRIM_AFTER_MS);
         Ok(())
     }
 

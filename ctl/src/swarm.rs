@@ -1,0 +1,86 @@
+//! Making, joining and leaving a swarm.
+
+pub(crate) mod init;
+pub(crate) mod join;
+pub(crate) mod join_token;
+pub(crate) mod leave;
+
+use clap::{Subcommand, ValueEnum};
+use types::node::Availability;
+
+use crate::connect::Host;
+use crate::error::Error;
+
+/// What can be done to a swarm.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Init(init::Init),
+    Join(join::Join),
+    Leave(leave::Leave),
+    JoinToken(join_token::JoinToken),
+}
+
+impl Verb {
+    pub(crate) async fn run(self, host: &Host) -> Result<(), Error> {
+        match self {
+            Self::Init(command) => command.run(host).await,
+            Self::Join(command) => command.run(host).await,
+            Self::Leave(command) => command.run(host).await,
+            Self::JoinToken(command) => command.run(host).await,
+        }
+    }
+}
+
+/// Whether a node takes tasks, as flags say it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum AvailabilityFlag {
+    /// Takes tasks
+    Active,
+    /// Keeps its tasks, takes no new ones
+    Pause,
+    /// Gives its tasks away
+    Drain,
+}
+
+impl From<AvailabilityFlag> for Availability {
+    fn from(flag: AvailabilityFlag) -> Self {
+        match flag {
+            AvailabilityFlag::Active => Self::Active,
+            AvailabilityFlag::Pause => Self::Pause,
+            AvailabilityFlag::Drain => Self::Drain,
+        }
+    }
+}
+
+impl AvailabilityFlag {
+    /// Number on the wire.
+    pub(crate) fn number(self) -> i32 {
+        proto::objects::Availability::from(Availability::from(self)).into()
+    }
+}
+
+/// A role, as flags and arguments say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleFlag {
+    /// Runs tasks
+    Worker,
+    /// Also takes part in decisions and serves users
+    Manager,
+}
+
+impl From<RoleFlag> for types::NodeRole {
+    fn from(flag: RoleFlag) -> Self {
+        match flag {
+            RoleFlag::Worker => Self::Worker,
+            RoleFlag::Manager => Self::Manager,
+        }
+    }
+}
+
+/// The command that joins, as people paste it.
+pub(crate) fn join_command(role: &str, token: &str, addr: &str) -> String {
+    format!(
+        "To add a {role} to this swarm, run the following command:\n\n    swarmctl join --token \
+         {token} {addr}\n"
+    )
+}

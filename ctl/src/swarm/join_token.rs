@@ -1,0 +1,73 @@
+//! `swarmctl join-token`
+
+use clap::Args;
+use proto::control::{GetClusterRequest, RotateJoinTokenRequest};
+use proto::daemon::GetStatusRequest;
+use types::NodeRole;
+
+use super::{RoleFlag, join_command};
+use crate::connect::Host;
+use crate::error::Error;
+use crate::output;
+
+/// Show or replace the token that lets machines join
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  swarmctl join-token worker
+  swarmctl join-token -q manager > /root/token
+  swarmctl join-token --rotate worker      Nodes already in the swarm stay in it")]
+pub(crate) struct JoinToken {
+    /// What machines with this token become
+    #[arg(value_enum)]
+    role: RoleFlag,
+    /// Only show the token
+    #[arg(short, long)]
+    quiet: bool,
+    /// Replace the token; the old one no longer lets anybody in
+    #[arg(long)]
+    rotate: bool,
+}
+
+impl JoinToken {
+    pub(crate) async fn run(self, host: &Host) -> Result<(), Error> {
+        let connection = host.connect().await?;
+        let role = NodeRole::from(self.role);
+        let mut control = connection.control();
+        if self.rotate {
+            let number = proto::objects::NodeRole::from(role).into();
+            control
+                .rotate_join_token(RotateJoinTokenRequest { role: number })
+                .await?;
+            if !self.quiet {
+                output::line(format!("Successfully rotated {role} join token.\n"))?;
+            }
+        }
+        let cluster = control
+            .get_cluster(GetClusterRequest {})
+            .await?
+            .into_inner()
+            .cluster;
+        let cluster = cluster.unwrap_or_default();
+        let token = match role {
+            NodeRole::Worker => cluster.worker_token,
+            NodeRole::Manager => cluster.manager_token,
+        };
+        if self.quiet {
+            return Ok(output::line(token)?);
+        }
+        let status = connection
+            .daemon()
+            .get_status(GetStatusRequest {})
+            .await?
+            .into_inner();
+        let own = Some(status.advertise_addr).filter(|addr| !addr.is_empty());
+        let addr = own
+            .or_else(|| cluster.managers.into_iter().next())
+            .unwrap_or_default();
+        Ok(output::line(join_command(
+            &role.to_string(),
+            &token,
+            &addr,
+        ))?)
+    }
+}

@@ -140,7 +140,10 @@ async fn measure(backend: BackendKind, dir: &std::path::Path) -> Result<()> {
     let before = resident_kib()?;
     let first = start(options(1)).await?;
     first.raft.bootstrap(&first.addr).await?;
-    println!("{name}_idle_memory: {} KiB", resident_kib()?.saturating_sub(before));
+    println!(
+        "{name}_idle_memory: {} KiB",
+        resident_kib()?.saturating_sub(before)
+    );
     rates(&format!("{name}_alone"), &first.raft).await?;
     println!("{name}_memory_after_load: {} KiB", resident_kib()?);
 

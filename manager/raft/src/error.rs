@@ -84,6 +84,12 @@ pub enum Error {
     /// The member has a log already.
     #[error("the member belongs to a group already")]
     AlreadyInitialized,
+    /// Another process, or another member of this one, works in the directory.
+    #[error("{dir} is in use by another process")]
+    InUse {
+        /// The member's directory.
+        dir: PathBuf,
+    },
     /// None of the given keys opens the log.
     #[error("the data key does not open the log in {dir}")]
     WrongKey {
@@ -153,6 +159,7 @@ impl Error {
             Self::WrongMember { .. } => Reason::WrongMember,
             Self::Failed { .. } | Self::Stopped => Reason::Stopped,
             Self::AlreadyInitialized
+            | Self::InUse { .. }
             | Self::WrongKey { .. }
             | Self::Corrupt { .. }
             | Self::Io { .. }

@@ -14,7 +14,7 @@
 //! | status: publishes [`Status`] | `core::observe` | `watch` |
 //! | compaction by size | `core::observe` | `Notify` |
 //!
-//! On disk, under one directory of mode 0700: `log/` (sled) or `log.redb`, and `snapshot`. Every
+//! On disk, under one directory of mode 0700: `lock`, `log/` (sled) or `log.redb`, `snapshot`. Every
 //! record is sealed; see [`DataKey`].
 //!
 //! # When the disk cannot be trusted

@@ -9,8 +9,9 @@ mod sled;
 mod tests;
 pub(crate) mod wal;
 
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::{BackendKind, Error};
@@ -47,12 +48,52 @@ pub(crate) trait Backend: Send {
     fn value_bytes_max(&self) -> usize;
 }
 
-/// Opens, or creates, the log in the member's directory `dir`.
+/// Opens, or creates, the log in the member's directory `dir`, for one owner at a time.
 pub(crate) fn open(kind: BackendKind, dir: &Path) -> Result<Box<dyn Backend>, Error> {
     private_dir(dir)?;
-    match kind {
-        BackendKind::Sled => Ok(Box::new(sled::SledLog::open(&dir.join("log"))?)),
-        BackendKind::Redb => Ok(Box::new(redb::RedbLog::open(&dir.join("log.redb"))?)),
+    let lock = lock(dir)?;
+    let log: Box<dyn Backend> = match kind {
+        BackendKind::Sled => Box::new(sled::SledLog::open(&dir.join("log"))?),
+        BackendKind::Redb => Box::new(redb::RedbLog::open(&dir.join("log.redb"))?),
+    };
+    Ok(Box::new(Locked { log, _lock: lock }))
+}
+
+/// A log whose directory nobody else may work in. The lock ends with the process.
+struct Locked {
+    log: Box<dyn Backend>,
+    _lock: File,
+}
+
+impl Backend for Locked {
+    fn commit(&mut self, ops: Vec<Op>, durability: Durability) -> io::Result<()> {
+        self.log.commit(ops, durability)
+    }
+
+    fn scan(&self, prefix: &[u8], each: &mut Each<'_>) -> io::Result<()> {
+        self.log.scan(prefix, each)
+    }
+
+    fn value_bytes_max(&self) -> usize {
+        self.log.value_bytes_max()
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, Error> {
+    let path = dir.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(io_error("create", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse {
+            dir: dir.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
     }
 }
 
@@ -69,7 +110,7 @@ pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
 
 /// Makes the names in `dir` durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
-    std::fs::File::open(dir)
+    File::open(dir)
         .and_then(|d| d.sync_all())
         .map_err(io_error("make durable the directory", dir))
 }

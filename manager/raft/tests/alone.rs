@@ -188,6 +188,21 @@ fn a_rotated_key_is_the_only_one() {
 }
 
 #[test]
+fn a_directory_has_one_owner() {
+    with_both(|backend, dir| async move {
+        let (raft, _) = start(options(backend, &dir)).await.unwrap();
+        raft.bootstrap("127.0.0.1:1").await.unwrap();
+        let second = start(options(backend, &dir)).await.err();
+        assert!(matches!(second, Some(Error::InUse { .. })), "{second:?}");
+        propose(&raft, 0..1).await;
+        raft.shutdown().await;
+        let (raft, numbers) = start(options(backend, &dir)).await.unwrap();
+        assert_eq!(numbers.all(), [0]);
+        raft.shutdown().await;
+    });
+}
+
+#[test]
 fn a_damaged_snapshot_is_named() {
     with_both(|backend, dir| async move {
         let options = options(backend, &dir);

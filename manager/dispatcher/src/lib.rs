@@ -1,1 +1,30 @@
-//! Telling workers: sessions, heartbeats, assignments, statuses.
+//! Tells each node its tasks and the store what the nodes report; runs on the leader.
+//!
+//! | owned task | where | ends |
+//! |---|---|---|
+//! | routes commits to sessions, expires nodes, gives up orphans | [`Dispatcher::run`] | its token |
+//! | puts statuses together into transactions | `writer` | with `run` |
+//! | one for each session | `session` | its stream, a newer session, expiry, or `run` |
+//!
+//! Channels: writes go to the writer by a bounded queue; a session is woken through its mailbox,
+//! which holds only which tasks to read again.
+
+mod assignments;
+mod dispatcher;
+mod liveness;
+mod mailbox;
+mod notice;
+mod options;
+mod orphans;
+mod reports;
+mod service;
+mod session;
+mod term;
+mod writer;
+
+pub use dispatcher::Dispatcher;
+pub use options::{LeaderAddr, Options};
+pub use service::LEADER_KEY;
+
+#[cfg(test)]
+mod tests;

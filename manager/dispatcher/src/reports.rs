@@ -1,0 +1,61 @@
+//! Checks what an agent reports before it becomes part of a transaction.
+
+use proto::dispatcher as wire;
+use store::{Action, State};
+use tonic::Status;
+use types::task_state::Owner;
+use types::{NodeId, TaskId, TaskStatus};
+
+/// Reports one batch may hold; agents send at most 1024 (S8.24).
+const REPORTS_MAX: usize = 4096;
+/// Bytes kept of a text from a node; it goes into every manager's memory and log.
+const TEXT_BYTES_MAX: usize = 2048;
+
+/// The actions that store a batch. What the store knows already, or knows better, is left out.
+pub(crate) fn actions(
+    state: &State,
+    node: NodeId,
+    batch: Vec<wire::TaskReport>,
+) -> Result<Vec<Action>, Status> {
+    if batch.len() > REPORTS_MAX {
+        return Err(Status::invalid_argument("too many reports in one batch"));
+    }
+    let mut actions = Vec::with_capacity(batch.len());
+    for report in batch {
+        let id: TaskId = report
+            .task_id
+            .parse()
+            .map_err(|e| Status::invalid_argument(format!("a report of no task: {e}")))?;
+        let status = TaskStatus::try_from(report.status.unwrap_or_default())
+            .map_err(|e| Status::invalid_argument(format!("the report of task {id}: {e}")))?;
+        // Deleted meanwhile: the node will hear of it (S2.01).
+        let Some(task) = state.task(id) else { continue };
+        if task.node_id != Some(node) {
+            return Err(Status::permission_denied(format!(
+                "task {id} is not this node's"
+            )));
+        }
+        if status.state.owner() != Owner::Agent {
+            let why = format!("no node may report task {id} as {}", status.state);
+            return Err(Status::invalid_argument(why));
+        }
+        let status = TaskStatus {
+            message: bounded(status.message),
+            err: bounded(status.err),
+            applied_at: task.status.applied_at,
+            ..status
+        };
+        if status.state >= task.status.state && status != task.status {
+            actions.push(Action::TaskStatus { task: id, status });
+        }
+    }
+    Ok(actions)
+}
+
+fn bounded(mut text: String) -> String {
+    if text.len() > TEXT_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        text.push('…');
+    }
+    text
+}

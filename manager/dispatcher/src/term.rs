@@ -1,0 +1,209 @@
+//! One time of leading: who is in session, and the way to write.
+
+use std::sync::Arc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use store::{Action, Change, Object, State, Store};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tonic::Status;
+use types::cluster::ClusterSpec;
+use types::node::{NodeState, NodeStatus};
+use types::{Node, NodeId, Task};
+
+use crate::assignments;
+use crate::liveness::{Liveness, PERIODS_UNKNOWN_MAX};
+use crate::mailbox::Mailbox;
+use crate::writer::Writer;
+
+/// Everything that ends when this manager stops leading.
+pub(crate) struct Term {
+    pub(crate) store: Store,
+    pub(crate) writer: Writer,
+    pub(crate) sessions: TaskTracker,
+    /// Ticks when the next expiry may have come nearer.
+    pub(crate) sooner: Notify,
+    liveness: Mutex<Liveness<Arc<Mailbox>>>,
+}
+
+impl Term {
+    pub(crate) fn new(store: Store, writer: Writer) -> Self {
+        Self {
+            store,
+            writer,
+            sessions: TaskTracker::new(),
+            sooner: Notify::new(),
+            liveness: Mutex::new(Liveness::new()),
+        }
+    }
+
+    pub(crate) fn liveness(&self) -> MutexGuard<'_, Liveness<Arc<Mailbox>>> {
+        self.liveness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often agents tell that they live.
+    pub(crate) fn heartbeat_period(&self) -> Duration {
+        let state = self.store.state();
+        let period = state.cluster().map(|cluster| cluster.spec.heartbeat_period);
+        period.unwrap_or_else(|| ClusterSpec::default().heartbeat_period)
+    }
+
+    /// How long a broken session may be resumed.
+    pub(crate) fn disconnect_grace(&self) -> Duration {
+        let state = self.store.state();
+        let grace = state.cluster().map(|cluster| cluster.spec.disconnect_grace);
+        grace.unwrap_or_else(|| ClusterSpec::default().disconnect_grace)
+    }
+
+    /// Waits for the nodes the former leader knew, and says in which state they are now (S8.01).
+    pub(crate) fn inherit(&self, state: &State, now: Instant) -> Vec<Action> {
+        let until = now + self.heartbeat_period() * PERIODS_UNKNOWN_MAX;
+        let mut actions = vec![];
+        for node in state.nodes() {
+            match node.status.state {
+                NodeState::Down | NodeState::Disconnected => continue,
+                NodeState::Unknown => {}
+                NodeState::Ready => {
+                    let message = "node moved to \"unknown\" state due to leadership change";
+                    actions.push(status(node, NodeState::Unknown, message));
+                }
+            }
+            self.liveness().expect(node.id, until);
+        }
+        actions
+    }
+
+    /// Tells sessions what a commit may mean to them.
+    pub(crate) fn route(&self, changes: &[Change], now: Instant) {
+        for change in changes {
+            match (&change.old, &change.new) {
+                (Some(Object::Task(old)), Some(Object::Task(new))) => {
+                    if assignments::is_of_interest(old, new) {
+                        self.mark_task(old);
+                        self.mark_task(new);
+                    }
+                }
+                (Some(Object::Task(task)), None) | (None, Some(Object::Task(task))) => {
+                    self.mark_task(task);
+                }
+                (Some(Object::Node(old)), Some(Object::Node(new))) => self.mark_node(old, new),
+                (Some(Object::Node(node)), None) => self.remove(node),
+                (None, Some(Object::Node(node))) => self.welcome(node, now),
+                (Some(Object::Cluster(old)), Some(Object::Cluster(new))) => {
+                    if old.root_ca.cert_pem != new.root_ca.cert_pem {
+                        self.mark_all_nodes();
+                    }
+                }
+                // A cluster's beginning, services, and nothing at all.
+                (_, _) => {}
+            }
+        }
+    }
+
+    /// Has every session read everything again, and ends those of nodes that are gone.
+    pub(crate) fn resync(&self, state: &State) {
+        let gone: Vec<NodeId> = {
+            let liveness = self.liveness();
+            for mailbox in liveness.sessions() {
+                mailbox.mark(|dirty| dirty.all = true);
+            }
+            liveness
+                .nodes()
+                .filter(|id| state.node(*id).is_none())
+                .collect()
+        };
+        for node in gone {
+            self.end_session_of(node);
+        }
+    }
+
+    /// Notes that nodes whose time is up are down, and ends their sessions (S8.04).
+    pub(crate) fn expire(&self, state: &State, now: Instant) -> Vec<Action> {
+        let expired = self.liveness().expire(now);
+        let mut actions = vec![];
+        for expired in expired {
+            if let Some(session) = expired.session {
+                session.end(Status::unavailable(expired.reason.message()));
+            }
+            match state.node(expired.node) {
+                Some(node) if node.status.state != NodeState::Down => {
+                    tracing::warn!(node = %node.id, reason = expired.reason.message(), "node is down");
+                    actions.push(status(node, NodeState::Down, expired.reason.message()));
+                }
+                Some(_) | None => self.liveness().settled(expired.node),
+            }
+        }
+        actions
+    }
+
+    /// Ends all sessions: this manager does not lead any more.
+    pub(crate) fn end(&self) {
+        for mailbox in self.liveness().sessions() {
+            mailbox.end(Status::unavailable("the manager lost leadership"));
+        }
+    }
+
+    fn mark_task(&self, task: &Task) {
+        let Some(node) = task.node_id else { return };
+        if let Some(mailbox) = self.liveness().session(node) {
+            mailbox.mark(|dirty| {
+                dirty.tasks.insert(task.id);
+            });
+        }
+    }
+
+    fn mark_node(&self, old: &Node, new: &Node) {
+        if old.manager_status != new.manager_status {
+            self.mark_all_nodes();
+        } else if let Some(mailbox) = self.liveness().session(new.id) {
+            mailbox.mark(|dirty| dirty.node = true);
+        }
+    }
+
+    fn mark_all_nodes(&self) {
+        for mailbox in self.liveness().sessions() {
+            mailbox.mark(|dirty| dirty.node = true);
+        }
+    }
+
+    /// A node that joined has to register like any other.
+    fn welcome(&self, node: &Node, now: Instant) {
+        if node.status.state == NodeState::Unknown {
+            self.liveness()
+                .expect(node.id, now + self.heartbeat_period() * PERIODS_UNKNOWN_MAX);
+            self.sooner.notify_one();
+        }
+        if node.manager_status.is_some() {
+            self.mark_all_nodes();
+        }
+    }
+
+    fn remove(&self, node: &Node) {
+        self.end_session_of(node.id);
+        if node.manager_status.is_some() {
+            self.mark_all_nodes();
+        }
+    }
+
+    fn end_session_of(&self, node: NodeId) {
+        if let Some(session) = self.liveness().remove(node) {
+            session.end(crate::service::not_registered(node));
+        }
+    }
+}
+
+/// The node in another state, at the address it had.
+fn status(node: &Node, state: NodeState, message: &str) -> Action {
+    let status = NodeStatus {
+        state,
+        message: message.to_owned(),
+        addr: node.status.addr,
+    };
+    Action::NodeStatus {
+        node: node.id,
+        status,
+        description: None,
+    }
+}

@@ -85,7 +85,9 @@ pub fn advertise(
     }
     let candidates = |wanted: fn(&IpAddr) -> bool| -> Vec<IpAddr> {
         let addresses = machine.iter().map(|entry| entry.address);
-        addresses.filter(|ip| !ip.is_loopback() && !is_link_local(ip) && wanted(ip)).collect()
+        addresses
+            .filter(|ip| !ip.is_loopback() && !is_link_local(ip) && wanted(ip))
+            .collect()
     };
     // Two stacks on one wire are one choice: IPv4 stands for the machine then, as in Swarm.
     let mut found = candidates(IpAddr::is_ipv4);
@@ -122,7 +124,10 @@ fn parse(
     if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
         return Ok(SocketAddr::new(ip, port));
     }
-    let malformed = || Error::Malformed { field, value: text.to_owned() };
+    let malformed = || Error::Malformed {
+        field,
+        value: text.to_owned(),
+    };
     let (name, port) = match text.split_once(':') {
         Some((name, port)) => (name, port.parse().map_err(|_| malformed())?),
         None => (text, port),
@@ -135,9 +140,16 @@ fn parse(
     if of_interface.is_empty() {
         let known = machine.iter().any(|entry| entry.interface == name);
         let value = text.to_owned();
-        return Err(if known { Error::NoAddress { field, value } } else { malformed() });
+        return Err(if known {
+            Error::NoAddress { field, value }
+        } else {
+            malformed()
+        });
     }
-    let first = of_interface.iter().find(|ip| ip.is_ipv4()).unwrap_or(&of_interface[0]);
+    let first = of_interface
+        .iter()
+        .find(|ip| ip.is_ipv4())
+        .unwrap_or(&of_interface[0]);
     Ok(SocketAddr::new(*first, port))
 }
 
@@ -166,7 +178,11 @@ mod tests {
 
     #[test]
     fn listening() {
-        let machine = machine(&[("lo", "127.0.0.1"), ("eth0", "10.0.0.5"), ("eth0", "fd00::5")]);
+        let machine = machine(&[
+            ("lo", "127.0.0.1"),
+            ("eth0", "10.0.0.5"),
+            ("eth0", "fd00::5"),
+        ]);
         let table = [
             ("", "0.0.0.0:2377"),
             ("10.0.0.5", "10.0.0.5:2377"),
@@ -180,14 +196,21 @@ mod tests {
             assert_eq!(listen(text, &machine), Ok(at(expected)), "{text}");
         }
         for text in ["nowhere", "eth0:x", "10.0.0.5:99999", "1.2.3"] {
-            assert!(matches!(listen(text, &machine), Err(Error::Malformed { .. })), "{text}");
+            assert!(
+                matches!(listen(text, &machine), Err(Error::Malformed { .. })),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn advertising() {
         let any = at("0.0.0.0:2377");
-        let one = machine(&[("lo", "127.0.0.1"), ("eth0", "10.0.0.5"), ("eth0", "fe80::1")]);
+        let one = machine(&[
+            ("lo", "127.0.0.1"),
+            ("eth0", "10.0.0.5"),
+            ("eth0", "fe80::1"),
+        ]);
         let two = machine(&[("eth0", "10.0.0.5"), ("eth1", "10.1.0.5")]);
         let six = machine(&[("eth0", "fd00::5"), ("eth0", "fe80::1")]);
         assert_eq!(advertise("", any, &one), Ok(at("10.0.0.5:2377")));
@@ -197,14 +220,20 @@ mod tests {
         assert_eq!(advertise("192.0.2.1:5", any, &two), Ok(at("192.0.2.1:5")));
         assert!(matches!(advertise("", any, &two), Err(Error::Ambiguous(a)) if a.len() == 2));
         assert!(matches!(advertise("", any, &[]), Err(Error::Ambiguous(a)) if a.is_empty()));
-        assert!(matches!(advertise("0.0.0.0", any, &one), Err(Error::Unspecified(_))));
+        assert!(matches!(
+            advertise("0.0.0.0", any, &one),
+            Err(Error::Unspecified(_))
+        ));
     }
 
     #[test]
     fn remotes_are_addresses() {
         assert_eq!(remote("10.0.0.1"), Ok(at("10.0.0.1:2377")));
         assert_eq!(remote("10.0.0.1:5"), Ok(at("10.0.0.1:5")));
-        assert!(matches!(remote("host.example"), Err(Error::Malformed { .. })));
+        assert!(matches!(
+            remote("host.example"),
+            Err(Error::Malformed { .. })
+        ));
         assert!(matches!(remote("0.0.0.0:1"), Err(Error::Unspecified(_))));
     }
 }

@@ -18,10 +18,10 @@ use types::Timestamp;
 const CHUNKS_WAITING_MAX: usize = 4;
 
 /// Whether a container on this node is made from an image.
-pub type InUse = Arc<dyn Fn(&ImageId) -> bool + Send + Sync>;
+pub(crate) type InUse = Arc<dyn Fn(&ImageId) -> bool + Send + Sync>;
 
 /// Serves the image store of this node.
-pub struct ImagesService {
+pub(crate) struct ImagesService {
     store: ImageStore,
     in_use: InUse,
 }
@@ -29,7 +29,7 @@ pub struct ImagesService {
 impl ImagesService {
     /// Serves `store`; images for which `in_use` holds are not removed.
     #[must_use]
-    pub fn new(store: ImageStore, in_use: InUse) -> Self {
+    pub(crate) fn new(store: ImageStore, in_use: InUse) -> Self {
         Self { store, in_use }
     }
 }
@@ -50,12 +50,17 @@ impl Images for ImagesService {
             }
         }
         drop(feed);
-        let loaded = unpacking.await.map_err(lost)?.map_err(|error| status(&error))?;
+        let loaded = unpacking
+            .await
+            .map_err(lost)?
+            .map_err(|error| status(&error))?;
         let images = loaded.into_iter().map(|image| load_response::Loaded {
             id: image.id.to_string(),
             names: image.names.iter().map(Reference::to_string).collect(),
         });
-        Ok(Response::new(LoadResponse { images: images.collect() }))
+        Ok(Response::new(LoadResponse {
+            images: images.collect(),
+        }))
     }
 
     async fn import(
@@ -71,9 +76,15 @@ impl Images for ImagesService {
             "" => None,
             name => Some(name.parse::<Reference>().map_err(invalid)?),
         };
-        let mut changes = ImportChanges { created: Timestamp::now(), ..ImportChanges::default() };
+        let mut changes = ImportChanges {
+            created: Timestamp::now(),
+            ..ImportChanges::default()
+        };
         for change in &first.changes {
-            changes.config.apply(change).map_err(|error| status(&error))?;
+            changes
+                .config
+                .apply(change)
+                .map_err(|error| status(&error))?;
         }
         let store = self.store.clone();
         let (feed, archive) = archive();
@@ -87,7 +98,10 @@ impl Images for ImagesService {
             next = pieces.message().await.transpose();
         }
         drop(feed);
-        let id = unpacking.await.map_err(lost)?.map_err(|error| status(&error))?;
+        let id = unpacking
+            .await
+            .map_err(lost)?
+            .map_err(|error| status(&error))?;
         Ok(Response::new(ImportResponse { id: id.to_string() }))
     }
 
@@ -101,7 +115,9 @@ impl Images for ImagesService {
             created: image.created.0,
             size_bytes: image.size_bytes,
         });
-        Ok(Response::new(ListImagesResponse { images: images.collect() }))
+        Ok(Response::new(ListImagesResponse {
+            images: images.collect(),
+        }))
     }
 
     async fn inspect(
@@ -141,7 +157,14 @@ type Piece = Result<Vec<u8>, Status>;
 
 fn archive() -> (mpsc::Sender<Piece>, Archive) {
     let (feed, pieces) = mpsc::channel(CHUNKS_WAITING_MAX);
-    (feed, Archive { pieces, piece: Vec::new(), read: 0 })
+    (
+        feed,
+        Archive {
+            pieces,
+            piece: Vec::new(),
+            read: 0,
+        },
+    )
 }
 
 /// The archive as the blocking store reads it.

@@ -1,0 +1,286 @@
+//! What this node runs while it is a manager: its member of the group, the services other nodes
+//! call, and the control API.
+//!
+//! | owned task | ends |
+//! |---|---|
+//! | the listener with all services for other nodes | [`ManagerSide::stop`] |
+//! | leading, while the group says so ([`manager::Member::run`]) | [`ManagerSide::stop`] |
+//! | becoming a member, and saying so in the store (`settle`) | when that is done |
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ca::authorize::{Authorize, Revoked};
+use ca::{DataKey, NodeFiles, Tls};
+use control_api::ControlApi;
+use control_api::grpc::ControlService;
+use manager::{LeaderPart, Member};
+use proto::ca::ca_server::CaServer;
+use raft::Condition;
+use signer::Signer;
+use store::{Action, Propose};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use types::{Cluster, Node, NodeId};
+
+use crate::dialer::RaftDialer;
+use crate::group::Group;
+use crate::options::RaftTiming;
+use crate::{Error, authorize, leader_parts, logs, settle};
+
+/// How long open requests may go on once the services stop.
+const SERVICES_STOP_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long handing over leadership and closing the log may take.
+const MEMBER_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pings on idle connections of other nodes, so that one that is gone without a word is noticed.
+const KEEPALIVE: Duration = Duration::from_secs(3);
+
+/// How a manager begins.
+pub(crate) enum Begin {
+    /// With a new swarm: these are its first objects.
+    Found(Box<(Cluster, Node)>),
+    /// As a member of the group these managers are in, or with what is on disk.
+    Join(Vec<String>),
+}
+
+/// What a manager works with.
+pub(crate) struct Context {
+    pub(crate) node_id: NodeId,
+    pub(crate) tls: Tls,
+    pub(crate) files: NodeFiles,
+    pub(crate) raft_dir: std::path::PathBuf,
+    pub(crate) advertise_addr: String,
+    pub(crate) timing: RaftTiming,
+}
+
+/// A running manager.
+pub(crate) struct ManagerSide {
+    member: Member,
+    api: ControlApi,
+    group: Group,
+    settled: watch::Receiver<bool>,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl ManagerSide {
+    /// Starts everything. A founder leads when this returns; a joining one goes on in the
+    /// background until [`ManagerSide::settled`].
+    ///
+    /// # Errors
+    /// The log on disk, or writing the first objects.
+    pub(crate) async fn start(
+        context: Context,
+        listener: TcpListener,
+        begin: Begin,
+    ) -> Result<Self, Error> {
+        let mut options = raft::Options::new(
+            context.raft_dir.clone(),
+            random_member_id()?,
+            data_key(&context.files).await?,
+        );
+        options.heartbeat_ms = context.timing.heartbeat_ms;
+        options.election_min_ms = context.timing.election_min_ms;
+        options.election_max_ms = context.timing.election_max_ms;
+        let member = Member::start(options, Arc::new(RaftDialer(context.tls.clone()))).await?;
+        let proposer: Arc<dyn Propose> = Arc::new(member.proposer());
+        let group = Group::new(context.node_id, member.raft().clone());
+        let parts = leader_parts::LeaderParts::new(&member);
+        let logs = Arc::new(logs::Logs::new(
+            parts.log_broker.clone(),
+            member.raft().clone(),
+            context.tls.clone(),
+        ));
+        let status = Arc::new(group.clone());
+        let api = ControlApi::new(member.store().clone(), proposer.clone(), status, logs);
+        let (settled_tx, settled) = watch::channel(false);
+        let mut this = Self {
+            member,
+            api,
+            group,
+            settled,
+            stop: CancellationToken::new(),
+            tasks: JoinSet::new(),
+        };
+        this.serve(&context.tls, listener, proposer.clone(), &parts);
+        this.lead(parts.list());
+        let begun = match begin {
+            Begin::Found(objects) => this
+                .found(&context.advertise_addr, *objects, &*proposer)
+                .await
+                .map(|()| vec![]),
+            Begin::Join(remotes) => Ok(remotes),
+        };
+        let remotes = match begun {
+            Ok(remotes) => remotes,
+            Err(error) => {
+                this.stop().await;
+                return Err(error);
+            }
+        };
+        let settling = settle::run(
+            context.node_id,
+            context.advertise_addr,
+            this.member.clone(),
+            proposer,
+            remotes,
+            settled_tx,
+        );
+        let stop = this.stop.clone();
+        this.tasks.spawn(async move {
+            stop.run_until_cancelled(settling).await;
+        });
+        Ok(this)
+    }
+
+    /// The control API of this manager.
+    pub(crate) fn api(&self) -> &ControlApi {
+        &self.api
+    }
+
+    /// The group as this manager sees it.
+    pub(crate) fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// The store and Raft.
+    pub(crate) fn member(&self) -> &Member {
+        &self.member
+    }
+
+    /// True once this manager is in the group and the store says so.
+    pub(crate) fn settled(&self) -> watch::Receiver<bool> {
+        self.settled.clone()
+    }
+
+    /// Waits until the member takes no part any more, and says why.
+    pub(crate) async fn over(&self) -> Condition {
+        let mut status = self.member.raft().status();
+        let over = status
+            .wait_for(|it| it.condition != Condition::Running)
+            .await;
+        over.map_or(Condition::Stopped, |status| status.condition.clone())
+    }
+
+    /// Hands over leadership, then stops everything.
+    pub(crate) async fn stop(mut self) {
+        let stopping = self.member.clone().shutdown();
+        if tokio::time::timeout(MEMBER_STOP_TIMEOUT, stopping)
+            .await
+            .is_err()
+        {
+            tracing::warn!("the member of the managers' group did not stop in time");
+        }
+        self.stop.cancel();
+        let ending = async { while self.tasks.join_next().await.is_some() {} };
+        // Streams of other nodes would keep the services open for as long as those like.
+        if tokio::time::timeout(SERVICES_STOP_TIMEOUT, ending)
+            .await
+            .is_err()
+        {
+            self.tasks.shutdown().await;
+        }
+    }
+
+    async fn found(
+        &self,
+        addr: &str,
+        (cluster, mut node): (Cluster, Node),
+        proposer: &dyn Propose,
+    ) -> Result<(), Error> {
+        let raft = self.member.raft();
+        raft.bootstrap(addr).await?;
+        node.manager_status = Some(types::node::ManagerStatus {
+            raft_id: raft.member_id(),
+            addr: addr.to_owned(),
+        });
+        let objects = vec![Action::Create(cluster.into()), Action::Create(node.into())];
+        proposer.propose(objects).await?;
+        Ok(())
+    }
+
+    fn serve(
+        &mut self,
+        tls: &Tls,
+        listener: TcpListener,
+        proposer: Arc<dyn Propose>,
+        parts: &leader_parts::LeaderParts,
+    ) {
+        let store = self.member.store().clone();
+        let revoked: Revoked = {
+            let store = store.clone();
+            Arc::new(move |node| {
+                store
+                    .state()
+                    .cluster()
+                    .is_some_and(|cluster| cluster.revoked.contains_key(node))
+            })
+        };
+        let layer = Authorize::new(authorize::RULES.iter().copied(), tls.clone(), revoked)
+            .expect("a test holds that no RPC has two rules");
+        let router = Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
+            .layer(layer)
+            .add_service(CaServer::new(Signer::new(store, proposer)))
+            .add_service(self.member.raft().grpc_service())
+            .add_service(parts.dispatcher.clone().into_service())
+            .add_service(parts.log_broker.clone().into_service())
+            .add_service(ControlService::server(self.api.clone()));
+        let incoming = ca::tls::incoming(listener, tls.clone(), self.stop.clone());
+        let stopped = self.stop.clone().cancelled_owned();
+        self.tasks.spawn(async move {
+            if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopped).await {
+                tracing::error!(error = crate::error::chain(&error), "the services ended");
+            }
+        });
+    }
+
+    fn lead(&mut self, parts: Vec<Arc<dyn LeaderPart>>) {
+        let (member, stop) = (self.member.clone(), self.stop.clone());
+        self.tasks
+            .spawn(async move { member.run(parts, stop).await });
+    }
+}
+
+/// The key that seals the log, out of the node key's file; a new one when there is none (S10.12).
+async fn data_key(files: &NodeFiles) -> Result<raft::DataKey, Error> {
+    let files = files.clone();
+    let read = move || -> Result<DataKey, Error> {
+        let kept = files.key_file()?.map(|file| file.raft_dek()).transpose();
+        match kept
+            .map_err(|source| key_file_error(&files, source))?
+            .flatten()
+        {
+            Some(key) => Ok(key),
+            None => {
+                let key = DataKey::generate()?;
+                files.update_headers(|file| {
+                    file.set_raft_dek(Some(&key));
+                    Ok(())
+                })?;
+                Ok(key)
+            }
+        }
+    };
+    let key = tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|_| Error::Stopping)??;
+    Ok(raft::DataKey::new(*key.bytes()))
+}
+
+fn key_file_error(files: &NodeFiles, source: ca::KeyFileError) -> ca::FilesError {
+    ca::FilesError::KeyFile {
+        path: files.dir().to_owned(),
+        source,
+    }
+}
+
+/// Random, and never zero: a member removed from the group never comes back under its old id.
+fn random_member_id() -> Result<u64, Error> {
+    let id = getrandom::u64().map_err(ca::Error::Random)?;
+    Ok(id.max(1))
+}

@@ -1,0 +1,73 @@
+//! What a daemon has to be told.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use executor::Executor;
+use image::ImageStore;
+use types::Labels;
+
+use crate::Error;
+use crate::state_dir::StateDir;
+
+/// Where the state lies unless told otherwise.
+pub const STATE_DIR_DEFAULT: &str = "/var/lib/swarmd";
+/// Where the daemon listens for users of this machine unless told otherwise.
+pub const SOCKET_DEFAULT: &str = "/run/swarm/swarmd.sock";
+
+/// Settings of one daemon.
+#[derive(Clone)]
+pub struct Options {
+    /// Everything the daemon keeps. Made with mode 0700.
+    pub state_dir: PathBuf,
+    /// The unix socket for users of this machine. Made with mode 0600.
+    pub socket: PathBuf,
+    /// Labels of this machine, for constraints on `engine.labels`.
+    pub engine_labels: Labels,
+    /// What runs the tasks.
+    pub executor: ExecutorChoice,
+    /// How the managers' group keeps time.
+    pub raft: RaftTiming,
+}
+
+/// How the managers' group keeps time; all managers of a swarm should have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RaftTiming {
+    /// Pause between two heartbeats of the leader.
+    pub heartbeat_ms: u64,
+    /// Lower end of the random wait before an election.
+    pub election_min_ms: u64,
+    /// Upper end, and how long a leader counts as alive after its last sign.
+    pub election_max_ms: u64,
+}
+
+impl Default for RaftTiming {
+    /// A new leader within a second (reference: control plane, section H).
+    fn default() -> Self {
+        Self {
+            heartbeat_ms: 100,
+            election_min_ms: 250,
+            election_max_ms: 400,
+        }
+    }
+}
+
+/// What runs the tasks.
+#[derive(Clone)]
+pub enum ExecutorChoice {
+    /// Something else than containers: simulated tasks, in tests.
+    Given(Arc<dyn Executor>),
+}
+
+impl ExecutorChoice {
+    pub(crate) fn make(
+        self,
+        _state_dir: &StateDir,
+        _images: &ImageStore,
+        _engine_labels: &Labels,
+    ) -> Result<Arc<dyn Executor>, Error> {
+        match self {
+            Self::Given(executor) => Ok(executor),
+        }
+    }
+}

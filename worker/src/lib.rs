@@ -1,1 +1,28 @@
-//! Wires the worker's parts together: the container executor and its state directory.
+//! Runs a node's tasks as containers: the container executor and its state directory.
+//!
+//! [`ContainerExecutor`] is what an agent is given to run tasks with. It looks images up in the
+//! node's [`image::ImageStore`], plans each container from the task and its image, and
+//! has [`container::Runtime`] make it. A container is named by its task's id. Containers outlive
+//! the daemon; a controller finds the one of its task again, however far it had come.
+//!
+//! On disk, below the directory it is given:
+//!
+//! ```text
+//! containers/<task>/     container::Runtime's: specification, changes, output, exit
+//! records/<task>.json    which image the container is from, how to stop it, its labels
+//! ```
+
+mod blocking;
+mod container_executor;
+mod controller;
+mod error;
+mod logs;
+mod machine;
+mod options;
+mod plan;
+mod records;
+mod template;
+
+pub use container_executor::ContainerExecutor;
+pub use error::Error;
+pub use options::Options;

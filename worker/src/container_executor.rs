@@ -1,0 +1,183 @@
+//! The machine as an agent sees it: describes itself, makes controllers, clears up.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use container::{Runtime, RuntimeOptions};
+use executor::{Controller, Executor};
+use futures::{StreamExt as _, stream};
+use image::{ImageId, ImageStore};
+use tokio_util::task::TaskTracker;
+use types::node::NodeDescription;
+use types::task::Platform;
+use types::{Labels, Node, Task, TaskId};
+
+use crate::blocking::blocking;
+use crate::controller::ContainerController;
+use crate::records::{Records, make_private_dir};
+use crate::template::Place;
+use crate::{Error, Options, machine};
+
+/// Containers of unknown tasks that are removed at the same time; each waits mostly for the kernel.
+const REMOVALS_MAX: usize = 16;
+
+/// Runs tasks as containers. Clones share everything.
+#[derive(Clone)]
+pub struct ContainerExecutor {
+    shared: Arc<Shared>,
+}
+
+/// What the controllers have in common.
+pub(crate) struct Shared {
+    pub(crate) runtime: Runtime,
+    pub(crate) images: ImageStore,
+    pub(crate) records: Records,
+    /// Owns what must not be broken off when its caller goes away: the making of a container.
+    pub(crate) tracker: TaskTracker,
+    hostname: String,
+    platform: Platform,
+    engine_labels: Labels,
+}
+
+impl Shared {
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place {
+            hostname: &self.hostname,
+            platform: &self.platform,
+        }
+    }
+}
+
+impl ContainerExecutor {
+    /// Opens the state directory and loads the shim. Blocks for some milliseconds.
+    ///
+    /// # Errors
+    /// When the directory or the machine's cgroups cannot be used, or there is no shim.
+    pub fn open(options: Options) -> Result<Self, Error> {
+        let Options {
+            state_dir,
+            shim,
+            cgroup_parent,
+            images,
+            hostname,
+            engine_labels,
+        } = options;
+        make_private_dir(&state_dir)?;
+        let containers = state_dir.join("containers");
+        remove_unborn(&containers)?;
+        let runtime = Runtime::new(RuntimeOptions {
+            shim,
+            state_dir: containers,
+            cgroup_parent,
+        });
+        let shared = Shared {
+            runtime: runtime.map_err(|error| Error::Runtime(Box::new(error)))?,
+            images,
+            records: Records::open(&state_dir.join("records"))?,
+            tracker: TaskTracker::new(),
+            hostname,
+            platform: machine::platform(),
+            engine_labels,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// The node's images.
+    #[must_use]
+    pub fn images(&self) -> &ImageStore {
+        &self.shared.images
+    }
+
+    /// Whether a container on this node is made from `image`, or is about to be. Takes no lock of
+    /// the image store, so that the store may ask while it holds one.
+    #[must_use]
+    pub fn image_in_use(&self, image: &ImageId) -> bool {
+        self.shared.records.uses(image)
+    }
+}
+
+#[async_trait]
+impl Executor for ContainerExecutor {
+    async fn describe(&self) -> Result<NodeDescription, executor::Error> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || {
+            machine::describe(
+                shared.hostname.clone(),
+                shared.platform.clone(),
+                shared.engine_labels.clone(),
+            )
+        })
+        .await
+    }
+
+    /// Nothing a task may refer to is in the node's object: its placeholders are the node's id,
+    /// which the task has, and what this machine knows of itself.
+    fn set_node(&self, _node: Arc<Node>) {}
+
+    fn controller(&self, task: Arc<Task>) -> Arc<dyn Controller> {
+        Arc::new(ContainerController::new(Arc::clone(&self.shared), task))
+    }
+
+    async fn retain(&self, known: &BTreeSet<TaskId>) -> Result<(), executor::Error> {
+        let failed = |error: container::Error| executor::Error::fatal(&error);
+        let runtime = &self.shared.runtime;
+        let is_known = |id: &String| id.parse().is_ok_and(|task: TaskId| known.contains(&task));
+        let lister = runtime.clone();
+        let ids = blocking(move || lister.list()).await.map_err(failed)?;
+        let unknown: Vec<String> = ids.into_iter().filter(|id| !is_known(id)).collect();
+        if !unknown.is_empty() {
+            tracing::info!(
+                containers = unknown.len(),
+                "removing containers of unknown tasks"
+            );
+        }
+        let mut removals = stream::iter(unknown)
+            .map(|id| remove(runtime, id))
+            .buffer_unordered(REMOVALS_MAX);
+        let mut result = Ok(());
+        while let Some(removed) = removals.next().await {
+            result = result.and(removed.map_err(failed));
+        }
+        // The record of a container that is still there keeps its image.
+        result?;
+        let (shared, known) = (Arc::clone(&self.shared), known.clone());
+        blocking(move || {
+            let retained = shared.records.retain(|task| known.contains(&task));
+            retained.map_err(|error| executor::Error::fatal(&error))?;
+            if known.is_empty() {
+                // The next container makes it again.
+                shared.runtime.remove_cgroup_parent().map_err(failed)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+async fn remove(runtime: &Runtime, id: String) -> Result<(), container::Error> {
+    match runtime.attach(&id).await? {
+        Some(container) => container.remove().await,
+        None => Ok(()),
+    }
+}
+
+/// Removes the directories of containers that a daemon was about to make when it died: the runtime
+/// takes them neither for a container nor for none.
+fn remove_unborn(containers: &Path) -> Result<(), Error> {
+    let failed = || Error::io("look for containers in", containers);
+    let entries = match std::fs::read_dir(containers) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed())?,
+    };
+    for entry in entries {
+        let dir: PathBuf = entry.map_err(failed())?.path();
+        if !dir.join(container::state::CONFIG_FILE).exists() {
+            std::fs::remove_dir_all(&dir).map_err(Error::io("remove", &dir))?;
+        }
+    }
+    Ok(())
+}

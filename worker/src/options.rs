@@ -1,0 +1,26 @@
+//! Settings of a container executor.
+
+use std::path::PathBuf;
+
+use container::ShimSource;
+use image::ImageStore;
+use types::Labels;
+
+/// Settings of a [`crate::ContainerExecutor`].
+#[derive(Clone)]
+pub struct Options {
+    /// Directory for what is known of containers; made when missing, mode 0700. Its file system
+    /// must be able to hold overlayfs's upper layers.
+    pub state_dir: PathBuf,
+    /// The shim program.
+    pub shim: ShimSource,
+    /// The cgroup, relative to the root of each hierarchy, below which containers get theirs. Nodes
+    /// that share a machine need different ones.
+    pub cgroup_parent: String,
+    /// The node's images.
+    pub images: ImageStore,
+    /// The machine's name as the cluster is told.
+    pub hostname: String,
+    /// Labels given to the daemon on this machine.
+    pub engine_labels: Labels,
+}

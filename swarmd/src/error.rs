@@ -10,6 +10,9 @@ use crate::{address, state_dir};
 /// Why the daemon does not do what it is asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// What runs containers does not work on this machine.
+    #[error("setting up to run containers")]
+    Containers(#[from] worker::Error),
     /// Init or join of a node that is in a swarm (S19.08).
     #[error(
         "this node is already part of a swarm: use `swarmctl leave` to leave it before joining \
@@ -163,6 +166,7 @@ impl Error {
             | Self::Propose(_)
             | Self::StateDir(_)
             | Self::Images(_)
+            | Self::Containers(_)
             | Self::Remains(_)
             | Self::Socket { .. } => Code::Internal,
         }

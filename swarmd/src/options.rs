@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use container::ShimSource;
 use executor::Executor;
 use image::ImageStore;
 use types::Labels;
+use worker::ContainerExecutor;
 
 use crate::Error;
 use crate::state_dir::StateDir;
@@ -55,19 +57,44 @@ impl Default for RaftTiming {
 /// What runs the tasks.
 #[derive(Clone)]
 pub enum ExecutorChoice {
-    /// Something else than containers: simulated tasks, in tests.
+    /// Containers of this machine.
+    Containers {
+        /// The shim program; none means `swarm-shim` beside this program.
+        shim: Option<PathBuf>,
+        /// The cgroup below which containers get theirs; nodes on one machine need different ones.
+        cgroup_parent: String,
+    },
+    /// Something else: simulated tasks, in tests.
     Given(Arc<dyn Executor>),
 }
 
 impl ExecutorChoice {
     pub(crate) fn make(
         self,
-        _state_dir: &StateDir,
-        _images: &ImageStore,
-        _engine_labels: &Labels,
+        state_dir: &StateDir,
+        images: &ImageStore,
+        engine_labels: &Labels,
     ) -> Result<Arc<dyn Executor>, Error> {
         match self {
             Self::Given(executor) => Ok(executor),
+            Self::Containers {
+                shim,
+                cgroup_parent,
+            } => {
+                let hostname = rustix::system::uname()
+                    .nodename()
+                    .to_string_lossy()
+                    .into_owned();
+                let executor = ContainerExecutor::open(worker::Options {
+                    state_dir: state_dir.path().join("worker"),
+                    shim: shim.map_or(ShimSource::BesideExecutable, ShimSource::Path),
+                    cgroup_parent,
+                    images: images.clone(),
+                    hostname,
+                    engine_labels: engine_labels.clone(),
+                })?;
+                Ok(Arc::new(executor))
+            }
         }
     }
 }

@@ -14,6 +14,8 @@ const SETTINGS: &str = "swarm.json";
 const CERTIFICATES: &str = "certificates";
 const RAFT: &str = "raft";
 const WORKER: &str = "worker";
+const TASKS: &str = "tasks";
+const MANAGERS: &str = "managers";
 const IMAGES: &str = "images";
 
 /// Why the directory cannot be used.
@@ -125,7 +127,7 @@ impl StateDir {
     /// What the agent keeps of each task, one file each.
     #[must_use]
     pub fn task_records(&self) -> PathBuf {
-        self.path.join(WORKER).join("tasks")
+        self.path.join(WORKER).join(TASKS)
     }
 
     /// Images and their layers.
@@ -185,20 +187,18 @@ impl StateDir {
         remove_tree(&self.raft())
     }
 
-    /// Forgets the swarm but for the identity, which goes first and elsewhere. Images stay.
+    /// Forgets the swarm but for the identity, which goes first and elsewhere.
+    ///
+    /// Images stay, and so does what the executor keeps of containers: removing those is its part.
     ///
     /// # Errors
     /// What the file system says.
     pub fn remove_membership(&self) -> Result<(), Error> {
         self.remove_raft()?;
-        remove_tree(&self.path.join(WORKER))?;
-        let settings = self.path.join(SETTINGS);
-        match fs::remove_file(&settings) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(io_error("remove", &settings)(error))
-            }
-            Ok(()) | Err(_) => Ok(()),
-        }
+        let agent = self.path.join(WORKER);
+        remove_tree(&agent.join(TASKS))?;
+        remove_file(&agent.join(MANAGERS))?;
+        remove_file(&self.path.join(SETTINGS))
     }
 }
 
@@ -208,6 +208,15 @@ fn make_dir(path: &Path) -> Result<(), Error> {
         .mode(0o700)
         .create(path)
         .map_err(io_error("make the directory", path))
+}
+
+fn remove_file(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error("remove", path)(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn remove_tree(path: &Path) -> Result<(), Error> {

@@ -1,28 +1,16 @@
-//! Runs a node's tasks as containers: the container executor and its state directory.
+//! Runs tasks in containers: the executor contract over the runtime and the image store.
 //!
-//! [`ContainerExecutor`] is what an agent is given to run tasks with. It looks images up in the
-//! node's [`image::ImageStore`], plans each container from the task and its image, and
-//! has [`container::Runtime`] make it. A container is named by its task's id. Containers outlive
-//! the daemon; a controller finds the one of its task again, however far it had come.
+//! | owned task | where | ends |
+//! |---|---|---|
+//! | one for each container being made | `controller` | when it is made, also if nobody waits |
 //!
-//! On disk, below the directory it is given:
-//!
-//! ```text
-//! containers/<task>/     container::Runtime's: specification, changes, output, exit
-//! records/<task>.json    which image the container is from, how to stop it, its labels
-//! ```
+//! Nothing else runs here: a container's life is watched by whoever waits for it.
 
-mod blocking;
-mod container_executor;
 mod controller;
-mod error;
+mod executor;
 mod logs;
 mod machine;
-mod options;
-mod plan;
-mod records;
+mod spec;
 mod template;
 
-pub use container_executor::ContainerExecutor;
-pub use error::Error;
-pub use options::Options;
+pub use executor::{ContainerExecutor, Error, Options};

@@ -160,7 +160,10 @@ impl Driver {
             timestamp: Timestamp::now(),
             message,
             err,
-            container_status: self.controller.status(),
+            container_status: self
+                .controller
+                .status()
+                .or_else(|| self.task.status.container_status.clone()),
             applied_at: Timestamp::default(),
         };
         self.shared

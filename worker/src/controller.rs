@@ -1,295 +1,319 @@
-//! Drives one task as a container that carries the task's id.
+//! Drives one task: makes its container from image and spec, finds it again, watches and ends it.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use container::control::Phase;
-use container::{Container, ContainerSpec, ExitStatus};
+use container::{Container, ExitStatus, Step};
 use executor::{Controller, Error, Exit, LogOptions, LogStream};
-use tokio::sync::OwnedMutexGuard;
-use types::Task;
-use types::container_spec::MountKind;
+use futures::{StreamExt as _, stream};
 use types::task::ContainerStatus;
+use types::{Task, TaskId};
 
-use crate::executor::Shared;
-use crate::template::Names;
-use crate::{logs, machine, spec};
+use crate::blocking::blocking;
+use crate::container_executor::Shared;
+use crate::logs;
+use crate::plan::{self, Plan};
+use crate::records::Record;
+
+/// Exit code of a container that the kernel ended for want of memory: 128 + SIGKILL.
+const OOM_EXIT_CODE: i32 = 137;
 
 /// Drives one task.
 pub(crate) struct ContainerController {
-    shared: Arc<Shared>,
-    task: Mutex<Arc<Task>>,
-    /// Held while the container is made or removed, so that one cannot overtake the other.
-    slot: Arc<tokio::sync::Mutex<Slot>>,
-    status: Mutex<Option<ContainerStatus>>,
+    inner: Arc<Inner>,
 }
 
-/// What is known of the task's container.
-#[derive(Default)]
-pub(crate) struct Slot {
+struct Inner {
+    shared: Arc<Shared>,
+    id: TaskId,
+    task: Mutex<Arc<Task>>,
+    /// Held while the container is being made, which goes on when `prepare` is dropped: whoever is
+    /// to end it has to wait until it is there.
+    making: Arc<tokio::sync::Mutex<()>>,
+    observed: Mutex<Observed>,
+}
+
+/// What is known of the container.
+#[derive(Clone, Default)]
+struct Observed {
     container: Option<Container>,
-    /// Made by this controller and not started yet.
-    is_fresh: bool,
+    exit: Option<ExitStatus>,
 }
 
 impl ContainerController {
     pub(crate) fn new(shared: Arc<Shared>, task: Arc<Task>) -> Self {
         Self {
-            shared,
-            task: Mutex::new(task),
-            slot: Arc::default(),
-            status: Mutex::default(),
+            inner: Arc::new(Inner {
+                shared,
+                id: task.id,
+                task: Mutex::new(task),
+                making: Arc::default(),
+                observed: Mutex::default(),
+            }),
         }
-    }
-
-    fn task(&self) -> Arc<Task> {
-        self.task
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// The container, if there is one, made by this controller or by one before it.
-    async fn find(&self, slot: &mut Slot) -> Result<Option<Container>, Error> {
-        find(&self.shared, &self.task(), slot).await
-    }
-
-    async fn existing(&self) -> Result<Container, Error> {
-        let mut slot = self.slot.lock().await;
-        let container = self.find(&mut slot).await?;
-        container.ok_or_else(|| Error::Fatal("the container is gone".to_owned()))
-    }
-
-    fn note(&self, container: &Container, exit: Option<&ExitStatus>) {
-        let pid = if exit.is_some() {
-            0
-        } else {
-            u32::try_from(container.pid()).unwrap_or(0)
-        };
-        let status = ContainerStatus {
-            container_id: container.id().to_owned(),
-            pid,
-            exit_code: exit.map(|exit| exit.code),
-            oom_killed: exit.is_some_and(|exit| exit.oom_killed),
-        };
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
-    }
-
-    /// Everything of the image and the machine that the container needs, checked. Blocking.
-    fn plan(shared: &Shared, task: &Task) -> Result<ContainerSpec, Error> {
-        let reference = &task.spec.container.image;
-        let images = &shared.images;
-        let missing = |error: image::Error| match error {
-            image::Error::UnknownImage { .. } => {
-                Error::Fatal(format!("No such image: {reference}"))
-            }
-            other => Error::fatal(&other),
-        };
-        let id = images.resolve(reference).map_err(missing)?;
-        let config = images.config(&id).map_err(missing)?;
-        let layers = images.layers(&id).map_err(missing)?;
-        let node = shared.node();
-        let names = Names {
-            task,
-            node: node.as_deref(),
-            hostname: &machine::hostname(),
-        };
-        let spec = spec::build(&names, &config, layers).map_err(|e| Error::fatal(&e))?;
-        for mount in &task.spec.container.mounts {
-            if mount.kind == MountKind::Bind && !Path::new(&mount.source).exists() {
-                let problem = format!("bind source path does not exist: {}", mount.source);
-                return Err(Error::fatal(&spec::Error::Mount {
-                    kind: "bind",
-                    problem,
-                }));
-            }
-        }
-        Ok(spec)
-    }
-}
-
-async fn find(shared: &Shared, task: &Task, slot: &mut Slot) -> Result<Option<Container>, Error> {
-    if slot.container.is_none() {
-        let id = task.id.as_str();
-        slot.container = shared
-            .runtime
-            .attach(id)
-            .await
-            .map_err(|e| Error::temporary(&e))?;
-    }
-    Ok(slot.container.clone())
-}
-
-/// Makes the container, or finds that it is there.
-async fn make(
-    shared: Arc<Shared>,
-    task: Arc<Task>,
-    mut slot: OwnedMutexGuard<Slot>,
-) -> Result<Container, Error> {
-    if let Some(container) = find(&shared, &task, &mut slot).await? {
-        let exit = container.exit_status().map_err(|e| Error::temporary(&e))?;
-        if exit.is_none_or(|exit| exit.error.is_none()) {
-            return Ok(container);
-        }
-        // The daemon before this one was lost while making it: its program never ran.
-        slot.container = None;
-        container.remove().await.map_err(|e| Error::temporary(&e))?;
-    }
-    let planning = {
-        let (shared, task) = (shared.clone(), task.clone());
-        tokio::task::spawn_blocking(move || ContainerController::plan(&shared, &task))
-    };
-    let spec = planning.await.map_err(|e| Error::fatal(&e))??;
-    let container = shared
-        .runtime
-        .create(task.id.as_str(), &spec)
-        .await
-        .map_err(|error| refused(&error))?;
-    *slot = Slot {
-        container: Some(container.clone()),
-        is_fresh: true,
-    };
-    Ok(container)
-}
-
-/// The runtime's refusal without the container's id, which the reader of a task's error has.
-fn refused(error: &container::Error) -> Error {
-    match error.fault() {
-        Some(fault) => Error::Fatal(fault.to_string()),
-        None => Error::fatal(error),
     }
 }
 
 #[async_trait]
 impl Controller for ContainerController {
     async fn update(&self, task: Arc<Task>) -> Result<(), Error> {
-        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = task;
+        // Of a container that is there, only the grace period of its stop can still change.
+        *lock(&self.inner.task) = task;
         Ok(())
     }
 
     async fn prepare(&self) -> Result<(), Error> {
-        let slot = self.slot.clone().lock_owned().await;
-        let making = self
-            .shared
-            .making
-            .spawn(make(self.shared.clone(), self.task(), slot));
-        let container = making.await.map_err(|e| Error::fatal(&e))??;
-        self.note(&container, None);
-        Ok(())
+        let made = Arc::clone(&self.inner.making).lock_owned().await;
+        let inner = Arc::clone(&self.inner);
+        let making = self.inner.shared.tracker.spawn(async move {
+            let result = inner.make().await;
+            drop(made);
+            result
+        });
+        match making.await {
+            Ok(result) => result,
+            Err(error) => Err(Error::Fatal(format!(
+                "making the container broke off: {error}"
+            ))),
+        }
     }
 
     async fn start(&self) -> Result<(), Error> {
-        let (container, is_fresh) = {
-            let mut slot = self.slot.lock().await;
-            let container = self.find(&mut slot).await?;
-            (container, std::mem::take(&mut slot.is_fresh))
+        let Some(container) = self.inner.find().await? else {
+            return Err(self.inner.gone());
         };
-        let container =
-            container.ok_or_else(|| Error::Fatal("the container is gone".to_owned()))?;
-        self.note(&container, None);
-        if !is_fresh {
-            match container.phase().await.map_err(|e| Error::temporary(&e))? {
-                Phase::Created => {}
-                Phase::Running | Phase::Exited => return Ok(()),
+        // A start that was asked for twice is refused, and what came of the first one counts.
+        if container.phase().await.map_err(passing)? == Phase::Created {
+            match container.start().await {
+                Ok(()) | Err(container::Error::Ended(_)) => {}
+                Err(error) if error.fault().is_some() => {
+                    self.inner.look_for_exit(&container)?;
+                    let text = error.fault().map_or_else(String::new, ToString::to_string);
+                    return Err(Error::Fatal(format!("starting container failed: {text}")));
+                }
+                Err(error) => return Err(passing(error)),
             }
         }
-        match container.start().await {
-            Ok(()) | Err(container::Error::Ended(_)) => Ok(()),
-            Err(error) => {
-                if let Ok(Some(exit)) = container.exit_status() {
-                    self.note(&container, Some(&exit));
-                }
-                Err(refused(&error))
-            }
+        match self.inner.look_for_exit(&container)? {
+            Some(exit) => judge(&exit).map(drop),
+            None => Ok(()),
         }
     }
 
     async fn wait(&self) -> Result<Exit, Error> {
-        let container = self.existing().await?;
-        self.note(&container, None);
-        let exit = container.wait().await.map_err(|e| Error::temporary(&e))?;
-        self.note(&container, Some(&exit));
-        Ok(Exit {
-            code: exit.code,
-            reason: reason(&exit, &self.task()),
-        })
+        let Some(container) = self.inner.find().await? else {
+            return Err(self.inner.gone());
+        };
+        // As long as nobody knows better, the container runs.
+        let exit = container.wait().await.map_err(passing)?;
+        self.inner.note_exit(&exit);
+        judge(&exit)
     }
 
     async fn shutdown(&self) -> Result<(), Error> {
-        let container = {
-            let mut slot = self.slot.lock().await;
-            self.find(&mut slot).await?
-        };
-        let Some(container) = container else {
+        let Some(container) = self.inner.find_made().await? else {
             return Ok(());
         };
-        let task = self.task();
-        let own = &task.spec.container;
-        // The image may be gone by now; the signal was checked when the container was made.
-        let config = self.shared.images.resolve(&own.image);
-        let config = config
-            .and_then(|id| self.shared.images.config(&id))
-            .unwrap_or_default();
-        let signal = spec::stop_signal(&own.stop_signal, &config.stop_signal);
-        let signal = signal.map_err(|e| Error::fatal(&e))?;
-        let exit = container.stop(signal, own.stop_grace()).await;
-        let exit = exit.map_err(|e| Error::temporary(&e))?;
-        self.note(&container, Some(&exit));
+        let (inner, task) = (Arc::clone(&self.inner), lock(&self.inner.task).clone());
+        let signal = blocking(move || match inner.shared.records.get(inner.id) {
+            Some(record) => record.stop_signal,
+            None => plan::stop_signal_of_spec(&inner.task()),
+        });
+        let grace = task.spec.container.stop_grace();
+        let exit = container.stop(signal.await, grace).await.map_err(passing)?;
+        self.inner.note_exit(&exit);
         Ok(())
     }
 
     async fn terminate(&self) -> Result<(), Error> {
-        let mut slot = self.slot.lock().await;
-        let Some(container) = self.find(&mut slot).await? else {
+        let Some(container) = self.inner.find_made().await? else {
             return Ok(());
         };
-        drop(slot);
         match container.kill().await {
             Ok(()) | Err(container::Error::Ended(_)) => {}
-            Err(error) => return Err(Error::temporary(&error)),
+            // That it could not be signalled may mean that it ends at this moment.
+            Err(error) if error.fault().is_some() => {}
+            Err(error) => return Err(passing(error)),
         }
-        let exit = container.wait().await.map_err(|e| Error::temporary(&e))?;
-        self.note(&container, Some(&exit));
+        let exit = container.wait().await.map_err(passing)?;
+        self.inner.note_exit(&exit);
         Ok(())
     }
 
     async fn remove(&self) -> Result<(), Error> {
-        let mut slot = self.slot.lock().await;
-        if let Some(container) = self.find(&mut slot).await? {
-            container.remove().await.map_err(|e| Error::temporary(&e))?;
-            *slot = Slot::default();
+        if let Some(container) = self.inner.find_made().await? {
+            container.remove().await.map_err(passing)?;
+            let mut observed = lock(&self.inner.observed);
+            observed.container = None;
         }
-        Ok(())
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.shared.records.remove(inner.id))
+            .await
+            .map_err(|error| Error::temporary(&error))
     }
 
     fn status(&self) -> Option<ContainerStatus> {
-        self.status
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let observed = lock(&self.inner.observed).clone();
+        let (pid, exit) = match (&observed.container, &observed.exit) {
+            (None, None) => return None,
+            (_, Some(exit)) => (0, Some(exit)),
+            (Some(container), None) => (u32::try_from(container.pid()).unwrap_or(0), None),
+        };
+        Some(ContainerStatus {
+            container_id: self.inner.id.to_string(),
+            pid,
+            exit_code: exit.map(|exit| exit.code),
+            oom_killed: exit.is_some_and(|exit| exit.oom_killed),
+        })
     }
 
     fn logs(&self, options: LogOptions) -> LogStream {
-        let (shared, task, slot) = (self.shared.clone(), self.task(), self.slot.clone());
-        let container = async move {
-            let mut slot = slot.lock().await;
-            find(&shared, &task, &mut slot).await
-        };
-        logs::read(container, options)
+        let inner = Arc::clone(&self.inner);
+        let found = stream::once(async move {
+            match inner.find().await {
+                Ok(Some(container)) => logs::stream(container, options),
+                Ok(None) => stream::empty().boxed(),
+                Err(error) => stream::iter([Err(error)]).boxed(),
+            }
+        });
+        found.flatten().boxed()
     }
 }
 
-/// What is known of an exit beyond its code.
-fn reason(exit: &ExitStatus, task: &Task) -> String {
-    if let Some(fault) = &exit.error {
-        return fault.to_string();
+impl Inner {
+    fn task(&self) -> Arc<Task> {
+        lock(&self.task).clone()
     }
-    if !exit.oom_killed {
-        return String::new();
+
+    /// Makes the container unless there is one.
+    async fn make(self: &Arc<Self>) -> Result<(), Error> {
+        if self.find().await?.is_some() {
+            return Ok(());
+        }
+        let planner = Arc::clone(self);
+        let made = match blocking(move || planner.plan()).await {
+            Ok(plan) => {
+                let id = self.id.to_string();
+                let created = self.shared.runtime.create(&id, &plan.spec).await;
+                created.map_err(refused)
+            }
+            Err(error) => Err(error),
+        };
+        match made {
+            Ok(container) => {
+                lock(&self.observed).container = Some(container);
+                Ok(())
+            }
+            Err(error) => {
+                let inner = Arc::clone(self);
+                if let Err(error) = blocking(move || inner.shared.records.remove(inner.id)).await {
+                    tracing::warn!(task = %self.id, %error, "the record of a container that was not made stays");
+                }
+                Err(error)
+            }
+        }
     }
-    match task.spec.resources.limits.memory_bytes {
-        0 => "out of memory: the machine had none left".to_owned(),
-        limit => format!("out of memory: the limit is {limit} bytes"),
+
+    /// Plans the container and claims its image. Blocks.
+    fn plan(&self) -> Result<Plan, Error> {
+        let task = self.task();
+        let images = &self.shared.images;
+        let name = &task.spec.container.image;
+        let no_image = |error: image::Error| match error {
+            image::Error::UnknownImage { .. } => Error::Fatal(format!("No such image: {name}")),
+            error => Error::fatal(&error),
+        };
+        let image = images.resolve(name).map_err(no_image)?;
+        // Claimed first: a removal before that is seen by `layers`, one after it is refused.
+        self.shared.records.claim(self.id, image);
+        let layers = images.layers(&image).map_err(no_image)?;
+        let config = images.config(&image).map_err(no_image)?;
+        let plan = plan::plan(&task, self.shared.place(), &config, layers)
+            .and_then(|plan| plan::check_sources(&plan.spec.mounts).map(|()| plan))
+            .map_err(|error| Error::Fatal(error.to_string()))?;
+        let record = Record {
+            image,
+            stop_signal: plan.stop_signal,
+            labels: plan.labels.clone(),
+        };
+        let written = self.shared.records.put(self.id, &record);
+        written.map_err(|error| Error::Fatal(format!("recording the container: {error}")))?;
+        Ok(plan)
     }
+
+    /// The task's container, if it has one by now.
+    async fn find(&self) -> Result<Option<Container>, Error> {
+        if let Some(container) = lock(&self.observed).container.clone() {
+            return Ok(Some(container));
+        }
+        let found = self.shared.runtime.attach(&self.id.to_string()).await;
+        let Some(container) = found.map_err(passing)? else {
+            return Ok(None);
+        };
+        self.look_for_exit(&container)?;
+        lock(&self.observed).container = Some(container.clone());
+        Ok(Some(container))
+    }
+
+    /// The task's container, once nobody is making it any more.
+    async fn find_made(&self) -> Result<Option<Container>, Error> {
+        let _made = self.making.lock().await;
+        self.find().await
+    }
+
+    /// Takes note of the container's end, if it has ended.
+    fn look_for_exit(&self, container: &Container) -> Result<Option<ExitStatus>, Error> {
+        let exit = container.exit_status().map_err(passing)?;
+        if let Some(exit) = &exit {
+            self.note_exit(exit);
+        }
+        Ok(exit)
+    }
+
+    fn note_exit(&self, exit: &ExitStatus) {
+        lock(&self.observed).exit = Some(exit.clone());
+    }
+
+    /// Someone removed the container behind our back (S8.47).
+    fn gone(&self) -> Error {
+        Error::Fatal(format!("No such container: {}", self.id))
+    }
+}
+
+/// What a container's end means for its task.
+fn judge(exit: &ExitStatus) -> Result<Exit, Error> {
+    match &exit.error {
+        Some(fault) if fault.step == Step::ShimDied => {
+            Err(Error::Fatal(format!("the container was lost: {fault}")))
+        }
+        Some(fault) => Err(Error::Fatal(format!("starting container failed: {fault}"))),
+        None => Ok(Exit {
+            code: exit.code,
+            reason: if exit.oom_killed && exit.code == OOM_EXIT_CODE {
+                "out of memory".to_owned()
+            } else {
+                String::new()
+            },
+        }),
+    }
+}
+
+/// A container that could not be made: another node may manage.
+fn refused(error: container::Error) -> Error {
+    match error.fault() {
+        Some(fault) => Error::Fatal(format!("creating container failed: {fault}")),
+        None => Error::fatal(&error),
+    }
+}
+
+/// A container that could not be asked: it is there still, so that giving its task up would leave
+/// it running unseen.
+fn passing(error: container::Error) -> Error {
+    Error::temporary(&error)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these; each change is a single assignment.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,16 +1,28 @@
-//! Runs tasks in containers: the executor contract over the runtime and the image store.
+//! Runs a node's tasks as containers: the container executor and its state directory.
 //!
-//! | owned task | where | ends |
-//! |---|---|---|
-//! | one for each container being made | `controller` | when it is made, also if nobody waits |
+//! [`ContainerExecutor`] is what an agent is given to run tasks with. It looks images up in the
+//! node's [`image::ImageStore`], plans each container from the task and its image, and
+//! has [`container::Runtime`] make it. A container is named by its task's id. Containers outlive
+//! the daemon; a controller finds the one of its task again, however far it had come.
 //!
-//! Nothing else runs here: a container's life is watched by whoever waits for it.
+//! On disk, below the directory it is given:
+//!
+//! ```text
+//! containers/<task>/     container::Runtime's: specification, changes, output, exit
+//! records/<task>.json    which image the container is from, how to stop it, its labels
+//! ```
 
+mod blocking;
+mod container_executor;
 mod controller;
-mod executor;
+mod error;
 mod logs;
 mod machine;
-mod spec;
+mod options;
+mod plan;
+mod records;
 mod template;
 
-pub use executor::{ContainerExecutor, Error, Options};
+pub use container_executor::ContainerExecutor;
+pub use error::Error;
+pub use options::Options;

@@ -1,296 +1,305 @@
-//! Reads a container's output: what is there, and what is still written.
+//! A container's output as the stream an agent reads.
 
-use std::collections::BTreeMap;
-use std::future::Future;
-use std::io;
+use std::collections::VecDeque;
 
-use container::Container;
+use bytes::Bytes;
 use container::log::{Follower, Reader, Record, Start, Stream};
+use container::{Container, ExitStatus};
 use executor::{Error, LogLine, LogOptions, LogStream, LogStreamName};
+use futures::future::BoxFuture;
 use futures::stream;
 use types::Timestamp;
 
-/// Lines handed out together at most.
-const BATCH_LINES_MAX: usize = 512;
-/// A line longer than this is cut into several.
+use crate::blocking::blocking;
+
+/// Lines handed out at once at most.
+const BATCH_LINES_MAX: usize = 256;
+/// Text handed out at once, in bytes; only a single longer line passes it.
+const BATCH_BYTES_MAX: usize = 32 << 10;
+/// Longest line; what is longer comes as several lines. A program that never ends its line must not
+/// fill the memory.
 const LINE_BYTES_MAX: usize = 256 << 10;
 
-/// The output of a container that is yet to be found; none means that there is nothing to read.
-pub(crate) fn read(
-    container: impl Future<Output = Result<Option<Container>, Error>> + Send + 'static,
-    options: LogOptions,
-) -> LogStream {
-    let start = async move {
-        let Some(container) = container.await? else {
-            return Ok(None);
-        };
-        let dir = container.log_dir();
-        let start = match options.tail {
-            Some(lines) => Start::Tail(usize::try_from(lines).unwrap_or(usize::MAX)),
-            None => Start::Oldest,
-        };
-        let reader = blocking(move || Reader::open(&dir, start, options.since.0)).await?;
-        Ok(Some(Reading {
-            container,
-            place: Some(Place::Backlog(reader)),
-            lines: Lines::new(options),
-            follow: options.follow,
-        }))
-    };
-    Box::pin(stream::unfold(
-        State::Start(Box::pin(start)),
-        |state| async {
-            let mut reading = match state {
-                State::Start(start) => match start.await {
-                    Ok(Some(reading)) => Box::new(reading),
-                    Ok(None) => return None,
-                    Err(error) => return Some((Err(error), State::End)),
-                },
-                State::Reading(reading) => reading,
-                State::End => return None,
-            };
-            match reading.next().await {
-                Ok(Some(batch)) => Some((Ok(batch), State::Reading(reading))),
-                Ok(None) => None,
-                Err(error) => Some((Err(error), State::End)),
+/// The output of `container` as far as `options` ask for it.
+pub(crate) fn stream(container: Container, options: LogOptions) -> LogStream {
+    Box::pin(stream::try_unfold(
+        State::Opening(container, options),
+        |state| async move {
+            let mut state = state;
+            loop {
+                let (next, lines) = state.step().await?;
+                match (next, lines.is_empty()) {
+                    (next, false) => return Ok(Some((lines, next))),
+                    (State::Done, true) => return Ok(None),
+                    (next, true) => state = next,
+                }
             }
         },
     ))
 }
 
-type Starting = std::pin::Pin<Box<dyn Future<Output = Result<Option<Reading>, Error>> + Send>>;
-
+/// How far a stream has come.
 enum State {
-    Start(Starting),
+    Opening(Container, LogOptions),
+    /// Reading what is there.
     Reading(Box<Reading>),
-    End,
+    /// Waiting for what is written.
+    Following(Box<Following>),
+    Done,
 }
 
-/// A reader somewhere in a log.
 struct Reading {
     container: Container,
-    place: Option<Place>,
+    options: LogOptions,
+    reader: Reader,
     lines: Lines,
-    follow: bool,
+    /// What is left of the tail, handed out before anything else.
+    tail: VecDeque<LogLine>,
+    /// Whether the container had ended before the log was read to its end.
+    has_ended: bool,
 }
 
-enum Place {
-    /// In what was written before.
-    Backlog(Reader),
-    /// At the end, while the container may write more.
-    End(Follower),
-    /// The container has ended: in what is left.
-    Rest(Reader),
+struct Following {
+    container: Container,
+    options: LogOptions,
+    follower: Follower,
+    lines: Lines,
+    ended: BoxFuture<'static, Result<ExitStatus, container::Error>>,
+}
+
+impl State {
+    async fn step(self) -> Result<(Self, Vec<LogLine>), Error> {
+        match self {
+            Self::Opening(container, options) => {
+                let reading = blocking(move || Reading::open(container, options)).await;
+                Ok((Self::Reading(Box::new(reading?)), Vec::new()))
+            }
+            Self::Reading(mut reading) => {
+                let (reading, lines) = blocking(move || {
+                    let lines = reading.batch();
+                    (reading, lines)
+                })
+                .await;
+                let lines = lines?;
+                if !lines.is_empty() {
+                    return Ok((Self::Reading(reading), lines));
+                }
+                reading.at_end()
+            }
+            Self::Following(following) => following.step().await,
+            Self::Done => Ok((Self::Done, Vec::new())),
+        }
+    }
 }
 
 impl Reading {
-    /// The next lines; none at the end.
-    async fn next(&mut self) -> Result<Option<Vec<LogLine>>, Error> {
-        while let Some(place) = self.place.take() {
-            match place {
-                Place::Backlog(reader) => {
-                    let (reader, is_end) = self.batch(reader).await?;
-                    self.place = match (is_end, self.follow) {
-                        (false, _) => Some(Place::Backlog(reader)),
-                        (true, true) => {
-                            let dir = self.container.log_dir();
-                            Some(Place::End(Follower::new(&dir, reader).map_err(failed)?))
-                        }
-                        (true, false) => None,
-                    };
-                }
-                Place::End(follower) => self.place = Some(self.wait(follower).await?),
-                Place::Rest(reader) => {
-                    let (reader, is_end) = self.batch(reader).await?;
-                    self.place = (!is_end).then_some(Place::Rest(reader));
+    fn open(container: Container, options: LogOptions) -> Result<Self, Error> {
+        let has_ended = has_ended(&container)?;
+        let reader = Reader::open(&container.log_dir(), Start::Oldest, options.since.0);
+        let mut reading = Self {
+            reader: reader.map_err(|error| Error::fatal(&error))?,
+            container,
+            options,
+            lines: Lines::new(options),
+            tail: VecDeque::new(),
+            has_ended,
+        };
+        if let Some(count) = options.tail {
+            // The reader's own way to find the tail does not tell the streams apart.
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            while let Some(line) = reading.next()? {
+                reading.tail.push_back(line);
+                if reading.tail.len() > count {
+                    reading.tail.pop_front();
                 }
             }
-            if self.place.is_none() {
-                self.lines.finish();
-            }
-            let batch = self.lines.take();
-            if !batch.is_empty() {
-                return Ok(Some(batch));
+        }
+        Ok(reading)
+    }
+
+    /// The next lines, none at the end.
+    fn batch(&mut self) -> Result<Vec<LogLine>, Error> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < BATCH_LINES_MAX && bytes < BATCH_BYTES_MAX {
+            let line = match self.tail.pop_front() {
+                Some(line) => line,
+                None => match self.next()? {
+                    Some(line) => line,
+                    None => break,
+                },
+            };
+            bytes += line.line.len();
+            batch.push(line);
+        }
+        Ok(batch)
+    }
+
+    fn next(&mut self) -> Result<Option<LogLine>, Error> {
+        while let Some(record) = self.reader.next().map_err(|error| Error::fatal(&error))? {
+            if let Some(line) = self.lines.take(record) {
+                return Ok(Some(line));
             }
         }
         Ok(None)
     }
 
-    /// Reads what is there, up to a batch, off the async threads.
-    async fn batch(&mut self, mut reader: Reader) -> Result<(Reader, bool), Error> {
-        let (reader, records, is_end) = blocking(move || {
-            let mut records = vec![];
-            while records.len() < BATCH_LINES_MAX {
-                match reader.next()? {
-                    Some(record) => records.push(record),
-                    None => return Ok((reader, records, true)),
-                }
-            }
-            Ok((reader, records, false))
-        })
-        .await?;
-        self.lines.extend(records);
-        Ok((reader, is_end))
-    }
-
-    /// Waits for more output or for the container's end, and takes what came.
-    async fn wait(&mut self, mut follower: Follower) -> Result<Place, Error> {
-        tokio::select! {
-            biased;
-            record = follower.next() => self.lines.extend([record.map_err(failed)?]),
-            exit = self.container.wait() => {
-                exit.map_err(|e| Error::temporary(&e))?;
-                return Ok(Place::Rest(follower.into_reader()));
-            }
+    /// What comes after all that is there.
+    fn at_end(mut self: Box<Self>) -> Result<(State, Vec<LogLine>), Error> {
+        if self.has_ended || !self.options.follow {
+            return Ok((State::Done, self.lines.finish()));
         }
-        let mut count = 1;
-        while count < BATCH_LINES_MAX
-            && let Some(record) = follower.try_next().map_err(failed)?
-        {
-            self.lines.extend([record]);
-            count += 1;
-        }
-        Ok(Place::End(follower))
+        let Self {
+            container,
+            options,
+            reader,
+            lines,
+            ..
+        } = *self;
+        let follower = match Follower::new(&container.log_dir(), reader) {
+            Ok(follower) => follower,
+            // Removed meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok((State::Done, Vec::new()));
+            }
+            Err(error) => return Err(Error::fatal(&error)),
+        };
+        let waiting = container.clone();
+        let following = Following {
+            container,
+            options,
+            follower,
+            lines,
+            ended: Box::pin(async move { waiting.wait().await }),
+        };
+        Ok((State::Following(Box::new(following)), Vec::new()))
     }
 }
 
-/// Puts lines together from records and leaves out what is not wanted.
+impl Following {
+    /// Waits for output and takes what else there is by then; at the end goes back to reading.
+    async fn step(mut self: Box<Self>) -> Result<(State, Vec<LogLine>), Error> {
+        let failed = |error: std::io::Error| Error::fatal(&error);
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        let first = tokio::select! {
+            record = self.follower.next() => record.map_err(failed)?,
+            // A container that cannot be waited for has no more to say either.
+            _ended = &mut self.ended => return Ok((self.at_end(), batch)),
+        };
+        let mut next = Some(first);
+        while let Some(record) = next {
+            if let Some(line) = self.lines.take(record) {
+                bytes += line.line.len();
+                batch.push(line);
+            }
+            if batch.len() >= BATCH_LINES_MAX || bytes >= BATCH_BYTES_MAX {
+                break;
+            }
+            next = self.follower.try_next().map_err(failed)?;
+        }
+        Ok((State::Following(self), batch))
+    }
+
+    fn at_end(self: Box<Self>) -> State {
+        let Self {
+            container,
+            options,
+            follower,
+            lines,
+            ..
+        } = *self;
+        State::Reading(Box::new(Reading {
+            container,
+            options,
+            reader: follower.into_reader(),
+            lines,
+            tail: VecDeque::new(),
+            has_ended: true,
+        }))
+    }
+}
+
+fn has_ended(container: &Container) -> Result<bool, Error> {
+    let status = container.exit_status();
+    Ok(status.map_err(|error| Error::fatal(&error))?.is_some())
+}
+
+/// Puts lines together again that the log has in pieces, and leaves out the unwanted stream.
+#[derive(Debug)]
 struct Lines {
     options: LogOptions,
-    ready: Vec<LogLine>,
-    /// Beginnings of lines that go on in later records, by stream.
-    open: BTreeMap<bool, (Timestamp, Vec<u8>)>,
+    stdout: Option<Begun>,
+    stderr: Option<Begun>,
+}
+
+/// The beginning of a line.
+#[derive(Debug)]
+struct Begun {
+    timestamp: Timestamp,
+    text: Vec<u8>,
 }
 
 impl Lines {
     fn new(options: LogOptions) -> Self {
         Self {
             options,
-            ready: vec![],
-            open: BTreeMap::new(),
+            stdout: None,
+            stderr: None,
         }
     }
 
-    fn extend(&mut self, records: impl IntoIterator<Item = Record>) {
-        for record in records {
-            let is_stderr = match record.stream {
-                Stream::Stdout => false,
-                // What the shim says of the log itself is for people, like an error.
-                Stream::Stderr | Stream::Notice => true,
-            };
-            let is_wanted = if is_stderr {
-                self.options.stderr
-            } else {
-                self.options.stdout
-            };
-            if !is_wanted {
-                continue;
-            }
-            let at = Timestamp(record.timestamp_ns);
-            let (at, mut text) = self.open.remove(&is_stderr).unwrap_or((at, vec![]));
-            text.extend_from_slice(&record.text);
-            if record.partial && text.len() < LINE_BYTES_MAX {
-                self.open.insert(is_stderr, (at, text));
-            } else {
-                self.push(at, is_stderr, text);
-            }
-        }
-    }
-
-    /// Nothing more comes: a line without end is a line too.
-    fn finish(&mut self) {
-        for (is_stderr, (at, text)) in std::mem::take(&mut self.open) {
-            self.push(at, is_stderr, text);
-        }
-    }
-
-    fn push(&mut self, timestamp: Timestamp, is_stderr: bool, text: Vec<u8>) {
-        let stream = if is_stderr {
-            LogStreamName::Stderr
-        } else {
-            LogStreamName::Stdout
+    /// The line that `record` ends, if it ends one that is wanted.
+    fn take(&mut self, record: Record) -> Option<LogLine> {
+        let (stream, begun) = match record.stream {
+            Stream::Stdout if self.options.stdout => (LogStreamName::Stdout, &mut self.stdout),
+            Stream::Stderr if self.options.stderr => (LogStreamName::Stderr, &mut self.stderr),
+            // A whole line that does not belong between the pieces of another one.
+            Stream::Notice if self.options.stderr => (LogStreamName::Stderr, &mut None),
+            Stream::Stdout | Stream::Stderr | Stream::Notice => return None,
         };
-        self.ready.push(LogLine {
-            timestamp,
+        let Record {
+            timestamp_ns,
+            partial,
+            text,
+            ..
+        } = record;
+        let line = match begun.take() {
+            Some(mut line) => {
+                line.text.extend_from_slice(&text);
+                line
+            }
+            None => Begun {
+                timestamp: Timestamp(timestamp_ns),
+                text,
+            },
+        };
+        if partial && line.text.len() < LINE_BYTES_MAX {
+            *begun = Some(line);
+            return None;
+        }
+        Some(line.into_line(stream))
+    }
+
+    /// What was begun when the log ended.
+    fn finish(&mut self) -> Vec<LogLine> {
+        let stdout = self.stdout.take();
+        let stdout = stdout.map(|line| line.into_line(LogStreamName::Stdout));
+        let stderr = self.stderr.take();
+        let stderr = stderr.map(|line| line.into_line(LogStreamName::Stderr));
+        stdout.into_iter().chain(stderr).collect()
+    }
+}
+
+impl Begun {
+    fn into_line(self, stream: LogStreamName) -> LogLine {
+        LogLine {
+            timestamp: self.timestamp,
             stream,
-            line: text.into(),
-        });
+            line: Bytes::from(self.text),
+        }
     }
-
-    fn take(&mut self) -> Vec<LogLine> {
-        std::mem::take(&mut self.ready)
-    }
-}
-
-async fn blocking<T: Send + 'static>(
-    read: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(read).await {
-        Ok(result) => result.map_err(failed),
-        Err(error) => Err(Error::fatal(&error)),
-    }
-}
-
-fn failed(error: io::Error) -> Error {
-    Error::Fatal(format!("reading the container's output: {error}"))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(stream: Stream, text: &str, partial: bool) -> Record {
-        Record {
-            timestamp_ns: 7,
-            stream,
-            partial,
-            text: text.as_bytes().to_vec(),
-        }
-    }
-
-    #[test]
-    fn long_lines_are_put_together_per_stream() {
-        let all = LogOptions {
-            follow: false,
-            tail: None,
-            since: Timestamp(0),
-            stdout: true,
-            stderr: true,
-        };
-        let records = || {
-            [
-                record(Stream::Stdout, "a", true),
-                record(Stream::Stderr, "x", false),
-                record(Stream::Stdout, "b", false),
-                record(Stream::Notice, "lost", false),
-                record(Stream::Stdout, "unfinished", true),
-            ]
-        };
-        let texts = |options| {
-            let mut lines = Lines::new(options);
-            lines.extend(records());
-            lines.finish();
-            let text = |line: LogLine| String::from_utf8(line.line.into()).unwrap();
-            lines.take().into_iter().map(text).collect::<Vec<_>>()
-        };
-        assert_eq!(texts(all), ["x", "ab", "lost", "unfinished"]);
-        assert_eq!(
-            texts(LogOptions {
-                stderr: false,
-                ..all
-            }),
-            ["ab", "unfinished"]
-        );
-        assert_eq!(
-            texts(LogOptions {
-                stdout: false,
-                ..all
-            }),
-            ["x", "lost"]
-        );
-        let mut lines = Lines::new(all);
-        let piece = "y".repeat(16 << 10);
-        lines.extend((0..20).map(|_| record(Stream::Stdout, &piece, true)));
-        assert_eq!(lines.take().len(), 1, "memory for one line is bounded");
-    }
-}
+mod tests;

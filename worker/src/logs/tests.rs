@@ -44,8 +44,7 @@ fn pieces_are_put_together_within_their_stream() {
         record(5, Stream::Stdout, false, b"c"),
         record(6, Stream::Stderr, true, b"cut"),
     ];
-    let line =
-        |at: u64, stream: LogStreamName, text: &str| (at, stream, text.to_owned());
+    let line = |at: u64, stream: LogStreamName, text: &str| (at, stream, text.to_owned());
     let expected = [
         line(2, Stderr, "x"),
         line(4, Stderr, "lost"),

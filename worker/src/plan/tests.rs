@@ -95,11 +95,7 @@ fn command_and_arguments_replace_those_of_the_image() {
 fn variables_of_the_spec_win() {
     for (of_image, asked, expected) in [
         (&["A=1", "B=2"][..], &[][..], Ok(&["A=1", "B=2"][..])),
-        (
-            &["A=1", "B=2"],
-            &["B=3", "C=4"],
-            Ok(&["A=1", "B=3", "C=4"]),
-        ),
+        (&["A=1", "B=2"], &["B=3", "C=4"], Ok(&["A=1", "B=3", "C=4"])),
         (&["A=1", "B=2"], &["A"], Ok(&["A", "B=2"])),
         (&["AB=1"], &["A=2"], Ok(&["AB=1", "A=2"])),
         (&[], &["A=1", "A=2"], Ok(&["A=2"])),
@@ -405,7 +401,10 @@ fn bind_sources_have_to_exist() {
 #[test]
 fn labels_tell_what_the_container_belongs_to() {
     let plan = planned(&image(), |spec| {
-        let labels = [("tier", "back"), ("com.docker.swarm.service.name", "forged")];
+        let labels = [
+            ("tier", "back"),
+            ("com.docker.swarm.service.name", "forged"),
+        ];
         spec.container.labels = labels
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into();

@@ -1,5 +1,6 @@
 //! The program: reads its options, starts the daemon, and stops it on a signal.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,6 +18,9 @@ const WORKER_THREADS: usize = 2;
 /// Threads for what blocks: the disk, images, the making of containers.
 const BLOCKING_THREADS_MAX: usize = 64;
 
+/// What is logged unless told otherwise: the consensus library says at `info` what is `debug` here.
+const LOG_DEFAULT: &str = "info,openraft=warn";
+
 /// Runs a node of a swarm on this machine.
 ///
 /// Until `swarmctl init` or `swarmctl join` the node is in no swarm. Stopping or replacing the
@@ -29,7 +33,7 @@ const BLOCKING_THREADS_MAX: usize = 64;
 Examples:
   swarmd                                             State in /var/lib/swarmd
   swarmd --state-dir /data/swarm --engine-label disk=ssd
-  swarmd --log info,raft=debug"
+  swarmd --log info,swarm_raft=debug"
 )]
 struct Arguments {
     /// Directory for everything the daemon keeps, made with mode 0700

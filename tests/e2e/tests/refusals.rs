@@ -69,7 +69,7 @@ fn membership() {
     let nobody = "10.77.0.200:2377";
     refused(other, &["join", "--token", token, nobody], 1, "10.77.0.200");
     let status = other
-        .ctl(&["info", "--format", "{{.LocalNodeState}}"])
+        .ctl(&["info", "--format", "{{.Swarm.LocalNodeState}}"])
         .unwrap();
     assert_eq!(status.trim(), "inactive", "nothing was half-joined");
 

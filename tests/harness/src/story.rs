@@ -401,9 +401,8 @@ impl<'a> Story<'a> {
     /// # Errors
     /// When none is switched on.
     pub fn manager(&self) -> Result<&Node> {
-        let managers = &self.lab.nodes()[..MANAGERS];
+        let mut managers = self.lab.nodes().iter().take(MANAGERS);
         managers
-            .iter()
             .find(|node| node.is_on())
             .context("no manager is switched on")
     }

@@ -18,7 +18,10 @@ fn machines_come_go_and_leave_nothing() {
         return;
     };
     // The example service stands in for a daemon: it listens and ends when told to.
-    let programs = Programs { swarmd: programs.web.clone(), ..programs };
+    let programs = Programs {
+        swarmd: programs.web.clone(),
+        ..programs
+    };
     let mut lab = Lab::new(LabOptions::new(programs)).unwrap();
     let dir = lab.dir().to_owned();
     for _ in 0..2 {
@@ -37,7 +40,10 @@ fn machines_come_go_and_leave_nothing() {
     }
 
     lab.node(0).plug(false).unwrap();
-    assert!(page(&lab, 0).is_err(), "a machine without its cable does not answer");
+    assert!(
+        page(&lab, 0).is_err(),
+        "a machine without its cable does not answer"
+    );
     lab.node(0).plug(true).unwrap();
     eventually("the cable to work", limit, || Ok(page(&lab, 0).is_ok())).unwrap();
 
@@ -45,7 +51,10 @@ fn machines_come_go_and_leave_nothing() {
     assert!(lab.node(0).memory_kib(pid).unwrap() > 0);
     lab.node(0).stop_daemon(15).unwrap();
     assert!(lab.node(0).pids_of("web").unwrap().is_empty());
-    assert!(lab.node(0).stop_daemon(15).is_err(), "there is none any more");
+    assert!(
+        lab.node(0).stop_daemon(15).is_err(),
+        "there is none any more"
+    );
 
     lab.node_mut(1).power_off();
     assert!(page(&lab, 1).is_err());
@@ -58,6 +67,9 @@ fn machines_come_go_and_leave_nothing() {
     drop(lab);
     assert!(!dir.exists());
     for namespace in namespaces {
-        assert!(!Path::new("/run/netns").join(&namespace).exists(), "{namespace} is left");
+        assert!(
+            !Path::new("/run/netns").join(&namespace).exists(),
+            "{namespace} is left"
+        );
     }
 }

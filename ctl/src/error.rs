@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::output;
 use crate::template::TemplateError;
 
 /// Why a command failed.
@@ -62,9 +63,21 @@ impl Error {
         }
     }
 
-    /// True when there is nothing to tell the user.
-    pub(crate) fn is_silent(&self) -> bool {
-        matches!(self, Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
+    /// Tells the user, one line for each thing that failed.
+    pub(crate) fn tell(&self) {
+        match self {
+            Self::Several(errors) => errors.iter().for_each(Self::tell),
+            Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            Self::Interrupted(sentence) => output::note(sentence),
+            Self::Usage(_)
+            | Self::Template(_)
+            | Self::Connect(_)
+            | Self::Refused(_)
+            | Self::Answer(_)
+            | Self::File { .. }
+            | Self::Failed(_)
+            | Self::Output(_) => output::note(format_args!("error: {self}")),
+        }
     }
 
     /// True when the object changed since it was read: reading it again may help.

@@ -32,9 +32,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if !error.is_silent() {
-                output::note(&error);
-            }
+            error.tell();
             ExitCode::from(error.exit_code())
         }
     }

@@ -34,11 +34,11 @@ impl Verb {
 /// Whether a node takes tasks, as flags say it.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum AvailabilityFlag {
-    /// Takes tasks
+    // Takes tasks
     Active,
-    /// Keeps its tasks, takes no new ones
+    // Keeps its tasks, takes no new ones
     Pause,
-    /// Gives its tasks away
+    // Gives its tasks away
     Drain,
 }
 
@@ -62,9 +62,9 @@ impl AvailabilityFlag {
 /// A role, as flags and arguments say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RoleFlag {
-    /// Runs tasks
+    // Runs tasks
     Worker,
-    /// Also takes part in decisions and serves users
+    // Also takes part in decisions and serves users
     Manager,
 }
 

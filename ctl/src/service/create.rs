@@ -90,9 +90,9 @@ pub(crate) struct Create {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ModeFlag {
-    /// As many as --replicas says
+    // As many as --replicas says
     Replicated,
-    /// One on each node that fits
+    // One on each node that fits
     Global,
 }
 

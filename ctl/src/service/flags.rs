@@ -139,37 +139,37 @@ struct RollbackFlags {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ConditionFlag {
-    /// Never
+    // Never
     None,
-    /// Unless it exited with code 0
+    // Unless it exited with code 0
     OnFailure,
-    /// Always
+    // Always
     Any,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ActionFlag {
-    /// Stop updating
+    // Stop updating
     Pause,
-    /// Go on regardless
+    // Go on regardless
     Continue,
-    /// Go back to the previous spec
+    // Go back to the previous spec
     Rollback,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum RollbackActionFlag {
-    /// Stop rolling back
+    // Stop rolling back
     Pause,
-    /// Go on regardless
+    // Go on regardless
     Continue,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum OrderFlag {
-    /// Stop the old task, then start the new one
+    // Stop the old task, then start the new one
     StopFirst,
-    /// Start the new task, then stop the old one
+    // Start the new task, then stop the old one
     StartFirst,
 }
 

@@ -3,6 +3,7 @@
 //! Fields are called as in Docker's JSON, without the leading `TaskTemplate`. The words are those
 //! Swarm's users know (S20), so that what they search for is found.
 
+mod cluster;
 mod container;
 mod image;
 mod mount;
@@ -18,6 +19,7 @@ use types::service::ServiceMode;
 use types::task::NetworkAttachmentSpec;
 use types::{Labels, NodeSpec, ServiceSpec};
 
+pub use cluster::cluster_spec;
 pub use container::container_spec;
 pub use image::image_reference;
 pub use mount::mounts;

@@ -394,3 +394,27 @@ fn networks_there_are() {
     );
     assert!(on(&["host", "none"]).contains("cannot be on another network as well"));
 }
+
+#[test]
+fn cluster_settings() {
+    let outcome = |change: &dyn Fn(&mut types::ClusterSpec)| {
+        let mut spec = types::ClusterSpec::default();
+        change(&mut spec);
+        cluster_spec(&spec).map_or_else(|invalid| invalid.to_string(), |()| "ok".to_owned())
+    };
+    let secs = std::time::Duration::from_secs;
+    assert_eq!(outcome(&|_| {}), "ok");
+    let expiry = outcome(&|spec| spec.node_cert_expiry = secs(60));
+    assert!(
+        expiry.contains("the minimum certificate expiry time is 1h"),
+        "{expiry}"
+    );
+    for period in [secs(0), std::time::Duration::from_millis(1), secs(7200)] {
+        let heartbeat = outcome(&|spec| spec.heartbeat_period = period);
+        assert!(
+            heartbeat.contains("it must be 100ms to 3600s"),
+            "{heartbeat}"
+        );
+    }
+    assert!(outcome(&|spec| spec.snapshot_interval = 0).starts_with("Raft.SnapshotInterval: 0"));
+}

@@ -1,0 +1,48 @@
+//! Settings of the whole cluster.
+
+use std::time::Duration;
+
+use types::ClusterSpec;
+
+use super::{Checked, Invalid, labels};
+
+/// Shortest life of a node certificate (S20.32).
+pub const NODE_CERT_EXPIRY_MIN: Duration = Duration::from_secs(3600);
+/// Shortest pause between heartbeats: below it, nodes do little else.
+pub const HEARTBEAT_PERIOD_MIN: Duration = Duration::from_millis(100);
+/// Longest: beyond it, a lost node is noticed so late that it must be a slip.
+pub const HEARTBEAT_PERIOD_MAX: Duration = Duration::from_secs(3600);
+
+/// The settings a cluster is made with or changed to.
+///
+/// # Errors
+/// The first setting that is out of range.
+pub fn cluster_spec(spec: &ClusterSpec) -> Checked {
+    labels("Labels", &spec.labels)?;
+    if spec.node_cert_expiry < NODE_CERT_EXPIRY_MIN {
+        return Err(Invalid::new(
+            "CAConfig.NodeCertExpiry",
+            format!(
+                "{:?} is too short: the minimum certificate expiry time is 1h",
+                spec.node_cert_expiry
+            ),
+        ));
+    }
+    if !(HEARTBEAT_PERIOD_MIN..=HEARTBEAT_PERIOD_MAX).contains(&spec.heartbeat_period) {
+        return Err(Invalid::new(
+            "Dispatcher.HeartbeatPeriod",
+            format!(
+                "a heartbeat period of {:?} cannot be used: it must be {HEARTBEAT_PERIOD_MIN:?} to \
+                 {HEARTBEAT_PERIOD_MAX:?}",
+                spec.heartbeat_period
+            ),
+        ));
+    }
+    if spec.snapshot_interval == 0 {
+        return Err(Invalid::new(
+            "Raft.SnapshotInterval",
+            "0 entries between snapshots cannot be used: it must be 1 or more",
+        ));
+    }
+    Ok(())
+}

@@ -7,11 +7,11 @@ use types::ClusterSpec;
 use super::{Checked, Invalid, labels};
 
 /// Shortest life of a node certificate (S20.32).
-pub const NODE_CERT_EXPIRY_MIN: Duration = Duration::from_secs(3600);
+const NODE_CERT_EXPIRY_MIN: Duration = Duration::from_secs(3600);
 /// Shortest pause between heartbeats: below it, nodes do little else.
-pub const HEARTBEAT_PERIOD_MIN: Duration = Duration::from_millis(100);
+const HEARTBEAT_PERIOD_MIN: Duration = Duration::from_millis(100);
 /// Longest: beyond it, a lost node is noticed so late that it must be a slip.
-pub const HEARTBEAT_PERIOD_MAX: Duration = Duration::from_secs(3600);
+const HEARTBEAT_PERIOD_MAX: Duration = Duration::from_secs(3600);
 
 /// The settings a cluster is made with or changed to.
 ///

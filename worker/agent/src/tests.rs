@@ -1,4 +1,10 @@
-//! The agent against a scripted dispatcher, over a connection in memory.
+//! The agent against scripted managers and a machine of simulated containers, in memory.
+
+mod logs;
+mod machine;
+mod manager;
+mod sessions;
+mod tasks;
 
 use std::sync::Arc;
 
@@ -20,5 +26,13 @@ pub(crate) fn task(number: u128) -> Task {
             ..TaskStatus::default()
         },
         desired_state: TaskState::Running,
+    }
+}
+
+/// The same task with another desired state.
+fn desired(number: u128, desired_state: TaskState) -> Task {
+    Task {
+        desired_state,
+        ..task(number)
     }
 }

@@ -85,6 +85,8 @@ impl Controller for ContainerController {
         };
         // A start that was asked for twice is refused, and what came of the first one counts.
         if container.phase().await.map_err(passing)? == Phase::Created {
+            let inner = Arc::clone(&self.inner);
+            blocking(move || inner.record_start()).await?;
             match container.start().await {
                 Ok(()) | Err(container::Error::Ended(_)) => {}
                 Err(error) if error.fault().is_some() => {
@@ -188,8 +190,13 @@ impl Inner {
 
     /// Makes the container unless there is one.
     async fn make(self: &Arc<Self>) -> Result<(), Error> {
-        if self.find().await?.is_some() {
-            return Ok(());
+        if let Some(container) = self.find().await? {
+            let finder = Arc::clone(self);
+            if !blocking(move || finder.is_lost_unstarted()).await {
+                return Ok(());
+            }
+            container.remove().await.map_err(passing)?;
+            *lock(&self.observed) = Observed::default();
         }
         let planner = Arc::clone(self);
         let made = match blocking(move || planner.plan()).await {
@@ -236,10 +243,34 @@ impl Inner {
             image,
             stop_signal: plan.stop_signal,
             labels: plan.labels.clone(),
+            is_started: false,
         };
         let written = self.shared.records.put(self.id, &record);
         written.map_err(|error| Error::Fatal(format!("recording the container: {error}")))?;
         Ok(plan)
+    }
+
+    /// Whether the container was lost before its program could run, as with a daemon that died
+    /// while it made it. Blocks.
+    fn is_lost_unstarted(&self) -> bool {
+        let exit = lock(&self.observed).exit.clone();
+        let fault = exit.and_then(|exit| exit.error);
+        let is_lost = fault.is_some_and(|fault| fault.step == Step::ShimDied);
+        let record = self.shared.records.get(self.id);
+        is_lost && record.is_none_or(|record| !record.is_started)
+    }
+
+    /// Remembers that the program is about to be run. Blocks.
+    fn record_start(&self) -> Result<(), Error> {
+        let Some(record) = self.shared.records.get(self.id) else {
+            return Ok(());
+        };
+        let started = Record {
+            is_started: true,
+            ..record
+        };
+        let written = self.shared.records.put(self.id, &started);
+        written.map_err(|error| Error::Fatal(format!("recording the start: {error}")))
     }
 
     /// The task's container, if it has one by now.

@@ -136,7 +136,7 @@ impl Reading {
     }
 
     fn next(&mut self) -> Result<Option<LogLine>, Error> {
-        while let Some(record) = self.reader.next().map_err(|error| Error::fatal(&error))? {
+        while let Some(record) = there(self.reader.next())? {
             if let Some(line) = self.lines.take(record) {
                 return Ok(Some(line));
             }
@@ -153,16 +153,12 @@ impl Reading {
             container,
             options,
             reader,
-            lines,
+            mut lines,
             ..
         } = *self;
-        let follower = match Follower::new(&container.log_dir(), reader) {
-            Ok(follower) => follower,
-            // Removed meanwhile.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok((State::Done, Vec::new()));
-            }
-            Err(error) => return Err(Error::fatal(&error)),
+        let follower = Follower::new(&container.log_dir(), reader);
+        let Some(follower) = there(follower.map(Some))? else {
+            return Ok((State::Done, lines.finish()));
         };
         let waiting = container.clone();
         let following = Following {
@@ -179,15 +175,16 @@ impl Reading {
 impl Following {
     /// Waits for output and takes what else there is by then; at the end goes back to reading.
     async fn step(mut self: Box<Self>) -> Result<(State, Vec<LogLine>), Error> {
-        let failed = |error: std::io::Error| Error::fatal(&error);
         let mut batch = Vec::new();
         let mut bytes = 0;
-        let first = tokio::select! {
-            record = self.follower.next() => record.map_err(failed)?,
+        let mut next = tokio::select! {
+            record = self.follower.next() => there(record.map(Some))?,
             // A container that cannot be waited for has no more to say either.
             _ended = &mut self.ended => return Ok((self.at_end(), batch)),
         };
-        let mut next = Some(first);
+        if next.is_none() {
+            return Ok((self.at_end(), batch));
+        }
         while let Some(record) = next {
             if let Some(line) = self.lines.take(record) {
                 bytes += line.line.len();
@@ -196,7 +193,7 @@ impl Following {
             if batch.len() >= BATCH_LINES_MAX || bytes >= BATCH_BYTES_MAX {
                 break;
             }
-            next = self.follower.try_next().map_err(failed)?;
+            next = there(self.follower.try_next())?;
         }
         Ok((State::Following(self), batch))
     }
@@ -217,6 +214,14 @@ impl Following {
             tail: VecDeque::new(),
             has_ended: true,
         }))
+    }
+}
+
+/// What was read. A log that is removed meanwhile, with its container, ends there.
+fn there<T>(read: std::io::Result<Option<T>>) -> Result<Option<T>, Error> {
+    match read {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        read => read.map_err(|error| Error::fatal(&error)),
     }
 }
 

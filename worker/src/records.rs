@@ -23,6 +23,8 @@ pub(crate) struct Record {
     pub(crate) stop_signal: i32,
     /// Its labels.
     pub(crate) labels: Labels,
+    /// Whether its program was about to be run. Until then, what is lost can be made again.
+    pub(crate) is_started: bool,
 }
 
 /// The records, and which images they hold on to.
@@ -147,6 +149,7 @@ mod tests {
             image: ImageId(image::Digest::of(image)),
             stop_signal: 15,
             labels: Labels::from([("a".to_owned(), "b".to_owned())]),
+            is_started: false,
         }
     }
 

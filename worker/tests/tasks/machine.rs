@@ -50,11 +50,11 @@ impl Machine {
     /// `None`, having said why, where containers cannot be run.
     pub(crate) fn new() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
-            println!("skipped: not root");
+            skip("not root");
             return None;
         }
         if !Path::new(BUSYBOX).exists() {
-            println!("skipped: busybox-static is not installed");
+            skip("busybox-static is not installed");
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
@@ -147,6 +147,14 @@ impl Drop for Machine {
             );
         }
     }
+}
+
+/// Says that a test did nothing, past the capture of test output.
+fn skip(reason: &str) {
+    use std::io::Write as _;
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    let line = format!("skipped: {reason} ({name})\n");
+    std::io::stdout().write_all(line.as_bytes()).unwrap();
 }
 
 /// A task of the service `web` that runs a shell script in the image.

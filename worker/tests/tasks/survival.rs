@@ -103,7 +103,7 @@ async fn a_container_whose_shim_died_while_away_fails_its_task() {
     machine.reopen();
     kill_process(Pid::from_raw(shim.pid).unwrap(), Signal::KILL).unwrap();
     until("the shim's end", || !shim.exists()).await;
-    for resumed in [TaskState::Starting, TaskState::Running] {
+    for resumed in [TaskState::Accepted, TaskState::Running] {
         let mut task = task.clone();
         task.status.state = resumed;
         let controller = machine.controller(&task);
@@ -183,4 +183,27 @@ async fn a_container_that_was_only_begun_does_not_stand_in_the_way() {
     machine.reopen();
     drive(&*machine.controller(&task), &mut task, TaskState::Complete).await;
     assert_eq!(task.status.state, TaskState::Complete, "{:?}", task.status);
+}
+
+#[tokio::test]
+async fn what_was_lost_before_its_start_is_made_again() {
+    let Some(mut machine) = Machine::new() else {
+        return;
+    };
+    let mut task = gated(&machine, 1);
+    drive(&*machine.controller(&task), &mut task, TaskState::Ready).await;
+    let dir = machine.container_dir(&task);
+    let shim = state::read::<state::State>(&dir, STATE_FILE)
+        .unwrap()
+        .unwrap()
+        .shim;
+    kill_process(Pid::from_raw(shim.pid).unwrap(), Signal::KILL).unwrap();
+    until("the shim's end", || !shim.exists()).await;
+    machine.reopen();
+    task.status.state = TaskState::Accepted;
+    open_gate(&machine);
+    let controller = machine.controller(&task);
+    drive(&*controller, &mut task, TaskState::Complete).await;
+    assert_eq!(task.status.err, "task: non-zero exit (7)");
+    assert_eq!(texts(&lines(&*controller, ALL).await), ["begun", "over"]);
 }

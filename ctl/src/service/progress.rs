@@ -34,7 +34,7 @@ pub(super) struct Slot {
 pub(super) enum Stage {
     /// A task of the newest spec runs, and none of an older one does.
     Running,
-    /// Its task ended and nobody replaces it.
+    /// Its task ended, and the managers have given it up without making another.
     Ended,
     /// Anything else.
     Moving,
@@ -198,14 +198,10 @@ impl Task {
             reason: task.err,
         }
     }
-
-    fn is_live(&self) -> bool {
-        self.runnable && !self.state.is_terminal()
-    }
 }
 
 fn slot(tasks: &[Task]) -> Slot {
-    let live = || tasks.iter().filter(|task| task.is_live());
+    let live = || tasks.iter().filter(|task| task.runnable);
     // The newest task of the newest spec says where the slot is going.
     let shown = live()
         .rfind(|task| task.current)

@@ -116,7 +116,9 @@ async fn watch(
             Verdict::Steady | Verdict::Ended => match &mut steady {
                 Some((_, held, shown)) if *held == verdict => *shown = picture,
                 Some(_) | None => {
-                    screen.verify(monitor);
+                    if verdict == Verdict::Steady {
+                        screen.verify(monitor);
+                    }
                     steady = Some((Instant::now(), verdict, picture));
                 }
             },
@@ -254,14 +256,21 @@ impl Screen {
         }
     }
 
-    /// Tells the lines that were not told the last time.
+    /// Tells the sum when it changed, and each reason once.
     fn tell(&mut self, lines: Vec<String>) {
-        for line in &lines {
-            if !self.told.contains(line) {
-                output::note(line);
+        let mut lines = lines.into_iter();
+        if let Some(sum) = lines.next() {
+            if self.told.first() != Some(&sum) {
+                output::note(&sum);
+            }
+            self.told.splice(..self.told.len().min(1), [sum]);
+        }
+        for reason in lines {
+            if !self.told.contains(&reason) {
+                output::note(&reason);
+                self.told.push(reason);
             }
         }
-        self.told = lines;
     }
 
     /// Draws over what was drawn before.
@@ -302,7 +311,7 @@ fn summary(picture: &Picture) -> Vec<String> {
         picture.desired
     )];
     let reasons = picture.reasons().into_iter().take(3);
-    lines.extend(reasons.map(|(count, reason)| format!("  {count} waiting: {reason}")));
+    lines.extend(reasons.map(|(_, reason)| format!("  waiting: {reason}")));
     lines
 }
 

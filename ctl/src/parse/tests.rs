@@ -1,3 +1,5 @@
+//! Tables of the small grammars: what each reads and what it refuses.
+
 use std::time::Duration;
 
 use types::Timestamp;

@@ -1,3 +1,5 @@
+//! Lists of tasks as people see them.
+
 use std::sync::Arc;
 
 use types::{

@@ -1,3 +1,5 @@
+//! Tables of templates: what they come to, and what is wrong with them.
+
 use serde_json::{Value, json};
 
 use super::Template;

@@ -1,3 +1,5 @@
+//! From flags to the spec of a new service.
+
 use std::time::Duration;
 
 use clap::Parser as _;

@@ -1,3 +1,5 @@
+//! What views of a service are judged to be.
+
 use proto::control::ServiceView;
 use types::update::UpdateStatus;
 use types::{Meta, ServiceId, ServiceSpec, Version};

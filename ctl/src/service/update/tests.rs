@@ -1,3 +1,5 @@
+//! From flags to the change of a stored spec.
+
 use clap::Parser as _;
 use types::container_spec::MountKind;
 use types::service::ServiceMode;

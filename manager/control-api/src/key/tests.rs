@@ -1,3 +1,5 @@
+//! Which object a key means.
+
 use store::Action;
 use types::{NodeId, TaskState};
 

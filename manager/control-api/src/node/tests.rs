@@ -1,3 +1,5 @@
+//! Changes of nodes, and the guards that keep a quorum.
+
 use store::{Action, Object};
 use types::node::{Availability, NodeState};
 use types::{NodeId, NodeRole, NodeSpec, Task, TaskState, Timestamp};

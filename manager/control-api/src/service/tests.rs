@@ -1,3 +1,5 @@
+//! A service from its declaration to its removal, and what is asked beside it.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Tables of what specs may and may not hold.
+
 use std::sync::Arc;
 
 use types::ServiceSpec;

@@ -288,11 +288,15 @@ impl Inner {
             .await?;
         tracing::info!(node = %node_id, %role, "joined a swarm");
         let left = JOIN_TIMEOUT.saturating_sub(asked_at.elapsed());
-        let settled = tokio::time::timeout(left, node.settled()).await;
         *place = Some(node);
-        settled.map(|()| node_id).map_err(|_| Error::StillJoining {
-            after: JOIN_TIMEOUT,
-        })
+        let mut view = self.view();
+        let settled = view.wait_for(|view| view.standing != Standing::Pending);
+        match tokio::time::timeout(left, settled).await {
+            Ok(_) => Ok(node_id),
+            Err(_) => Err(Error::StillJoining {
+                after: JOIN_TIMEOUT,
+            }),
+        }
     }
 
     /// Keeps the identity and starts with it; forgets it again when that does not work.

@@ -151,6 +151,16 @@ impl ManagerSide {
         &self.member
     }
 
+    /// Whether the group counts on this member, as far as it knows itself.
+    pub(crate) fn is_member(&self) -> bool {
+        let status = self.member.raft().status();
+        let status = status.borrow();
+        status
+            .members
+            .iter()
+            .any(|it| it.id == status.member_id && it.voter)
+    }
+
     /// True once this manager is in the group and the store says so.
     pub(crate) fn settled(&self) -> watch::Receiver<bool> {
         self.settled.clone()

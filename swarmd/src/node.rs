@@ -57,7 +57,6 @@ enum Command {
 /// Handle on the actor.
 pub(crate) struct Node {
     commands: mpsc::Sender<Command>,
-    settled: Option<watch::Receiver<bool>>,
 }
 
 impl Node {
@@ -93,25 +92,17 @@ impl Node {
     }
 
     fn run(mut actor: actor::Actor) -> Self {
-        let settled = actor.settled();
         let (commands, orders) = mpsc::channel(COMMANDS_MAX);
+        actor.publish();
         actor.start_agent();
         let tasks = actor.environment().tasks.clone();
         tasks.spawn(actor.run(orders));
-        Self { commands, settled }
+        Self { commands }
     }
 
     /// Whether the node has left, by order or because it was removed.
     pub(crate) fn is_over(&self) -> bool {
         self.commands.is_closed()
-    }
-
-    /// Waits until a manager is in the managers' group. A worker is at once.
-    pub(crate) async fn settled(&self) {
-        if let Some(settled) = &self.settled {
-            // A manager that stops before that is not waited for any more.
-            drop(settled.clone().wait_for(|it| *it).await);
-        }
     }
 
     /// Leaves the swarm and forgets it.

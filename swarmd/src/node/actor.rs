@@ -45,8 +45,12 @@ pub(super) struct Actor {
     agent: JoinSet<()>,
     agent_stop: CancellationToken,
     manager: Option<ManagerSide>,
+    /// Whether users may ask the cluster through this manager.
+    is_open: bool,
     /// The group put this member out: no manager runs before a certificate says that one should.
     is_evicted: bool,
+    /// What is wrong, for users; empty when nothing is.
+    problem: String,
     /// When the certificate is to be renewed.
     due: Timestamp,
     renewal: Retry,
@@ -102,7 +106,9 @@ impl Actor {
             agent: JoinSet::new(),
             agent_stop: CancellationToken::new(),
             manager: None,
+            is_open: false,
             is_evicted: false,
+            problem: String::new(),
             due,
             renewal: Retry::at(look_at(due)),
             adjustment: Retry::at(Instant::now()),
@@ -113,10 +119,6 @@ impl Actor {
         &self.environment
     }
 
-    pub(super) fn settled(&self) -> Option<watch::Receiver<bool>> {
-        self.manager.as_ref().map(ManagerSide::settled)
-    }
-
     fn identity(&self) -> Identity {
         self.tls
             .identity()
@@ -124,7 +126,6 @@ impl Actor {
     }
 
     pub(super) async fn run(mut self, mut orders: mpsc::Receiver<Command>) {
-        self.publish("");
         loop {
             match self.wake(&mut orders).await {
                 Wake::Command(Some(Command::Leave { force, answer })) => {
@@ -133,7 +134,7 @@ impl Actor {
                         continue;
                     }
                     let left = self.leave().await;
-                    orders.close();
+                    self.gone(&mut orders);
                     drop(answer.send(left));
                     return;
                 }
@@ -149,13 +150,13 @@ impl Actor {
                     if let Err(error) = self.erase().await {
                         tracing::error!(error = chain(&error), "remains of the swarm are left");
                     }
-                    return;
+                    return self.gone(&mut orders);
                 }
                 Wake::Notice => self.hear().await,
                 Wake::Over(condition) => self.manager_over(condition).await,
                 Wake::Renew => self.renew().await,
                 Wake::Adjust => self.adjust().await,
-                Wake::Settled => self.publish(""),
+                Wake::Settled => self.open_control(),
             }
         }
     }
@@ -164,7 +165,7 @@ impl Actor {
         let is_adjusted = self.is_adjusted();
         let (renew_at, adjust_at) = (self.renewal.at, self.adjustment.at);
         let manager = self.manager.as_ref();
-        let view = &self.environment.view;
+        let is_open = self.is_open;
         let notices = &mut self.notices;
         let mut removed = self.removed.subscribe();
         let over = async {
@@ -174,9 +175,8 @@ impl Actor {
             }
         };
         let settled = async {
-            let is_pending = view.borrow().standing == Standing::Pending;
             match manager.map(ManagerSide::settled) {
-                Some(mut settled) if is_pending => {
+                Some(mut settled) if !is_open => {
                     if settled.wait_for(|it| *it).await.is_err() {
                         std::future::pending::<()>().await;
                     }
@@ -283,8 +283,7 @@ impl Actor {
             tracing::info!(from = %role, to = %notice.node.spec.role, "role is to change");
             self.renewal = Retry::at(Instant::now());
         }
-        let error = self.environment.view.borrow().error.clone();
-        self.publish(&error);
+        self.publish();
     }
 
     /// Takes over the roots the managers trust, if they are others than before.
@@ -360,14 +359,15 @@ impl Actor {
             None => self.begin_to_manage().await,
         };
         match adjusted {
-            Ok(()) => self.publish(""),
+            Ok(()) => self.problem.clear(),
             Err(error) => {
                 let text = chain(&error);
                 tracing::error!(error = text, "the role of this node cannot be taken up");
-                self.publish(&text);
+                self.problem = text;
                 self.adjustment.failed();
             }
         }
+        self.publish();
     }
 
     async fn begin_to_manage(&mut self) -> Result<(), Error> {
@@ -390,12 +390,26 @@ impl Actor {
             timing: self.environment.timing,
         };
         let manager = ManagerSide::start(context, listener, begin).await?;
-        self.environment.control.on(manager.api().clone());
+        let was_member = manager.is_member();
         self.manager = Some(manager);
+        // One that is only coming in has a store that is empty or old.
+        if was_member {
+            self.open_control();
+        }
         Ok(())
     }
 
-    async fn stop_manager(&self, manager: ManagerSide) {
+    /// Lets users of this machine ask the cluster through this manager.
+    fn open_control(&mut self) {
+        if let Some(manager) = &self.manager {
+            self.environment.control.on(manager.api().clone());
+            self.is_open = true;
+        }
+        self.publish();
+    }
+
+    async fn stop_manager(&mut self, manager: ManagerSide) {
+        self.is_open = false;
         self.environment.control.off();
         manager.stop().await;
     }
@@ -431,11 +445,12 @@ impl Actor {
             }
             Condition::Failed { reason } => {
                 tracing::error!(reason, "the manager has failed; tasks run on");
-                self.publish(&format!("the manager has failed: {reason}"));
+                self.problem = format!("the manager has failed: {reason}");
                 self.adjustment.failed();
             }
             Condition::Running | Condition::Stopped => self.adjustment.failed(),
         }
+        self.publish();
     }
 
     // --- the end ---
@@ -505,19 +520,20 @@ impl Actor {
         tokio::task::spawn_blocking(forget)
             .await
             .map_err(|_| Error::Stopping)??;
-        self.tls.clear();
-        self.environment.view.send_replace(crate::View::default());
         removed.map_err(Error::Remains)
     }
 
+    /// There is room for another node from now on.
+    fn gone(&self, orders: &mut mpsc::Receiver<Command>) {
+        orders.close();
+        self.environment.view.send_replace(crate::View::default());
+    }
+
     /// Tells users where this node stands.
-    fn publish(&self, error: &str) {
+    pub(super) fn publish(&self) {
         let identity = self.identity();
-        let is_settled = self
-            .manager
-            .as_ref()
-            .is_none_or(|it| *it.settled().borrow());
-        let standing = match (error.is_empty(), is_settled && self.is_adjusted()) {
+        let is_in = self.is_open || self.identity().role() == NodeRole::Worker;
+        let standing = match (self.problem.is_empty(), is_in && self.is_adjusted()) {
             (false, _) => Standing::Error,
             (true, true) => Standing::Active,
             (true, false) => Standing::Pending,
@@ -531,7 +547,7 @@ impl Actor {
         self.environment.view.send_replace(crate::View {
             standing,
             member: Some(member),
-            error: error.to_owned(),
+            error: self.problem.clone(),
             managers: self.managers(),
         });
     }

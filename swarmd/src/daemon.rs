@@ -204,7 +204,7 @@ impl Inner {
 
     pub(crate) async fn init(&self, request: Init) -> Result<Initialized, Error> {
         let mut place = self.vacancy().await?;
-        check_spec(&request.spec)?;
+        control_api::validate::cluster_spec(&request.spec)?;
         let machine = interfaces::of_this_machine().map_err(|error| Error::Field {
             field: "advertise address",
             problem: format!("the addresses of this machine cannot be read: {error}"),
@@ -419,26 +419,6 @@ fn found(request: Init) -> Result<Founding, Error> {
         cluster,
         node,
     })
-}
-
-/// Settings a swarm cannot work with.
-fn check_spec(spec: &ClusterSpec) -> Result<(), Error> {
-    let refuse = |field, problem: &str| {
-        Err(Error::Field {
-            field,
-            problem: problem.to_owned(),
-        })
-    };
-    if spec.heartbeat_period.is_zero() {
-        return refuse("dispatcher heartbeat", "must be longer than zero");
-    }
-    if spec.snapshot_interval == 0 {
-        return refuse("snapshot interval", "must be positive");
-    }
-    if spec.node_cert_expiry < ca::NODE_VALIDITY_MIN {
-        return refuse("certificate expiry", "must be at least 1h");
-    }
-    Ok(())
 }
 
 /// What a joining node tells others: as for init, or else what it uses towards the manager.

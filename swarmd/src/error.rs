@@ -33,6 +33,9 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A setting of the swarm.
+    #[error(transparent)]
+    Spec(#[from] control_api::Invalid),
     /// An address.
     #[error(transparent)]
     Address(#[from] address::Error),
@@ -153,6 +156,7 @@ impl Error {
             | Self::Listen { .. } => Code::FailedPrecondition,
             Self::Field { .. }
             | Self::Address(_)
+            | Self::Spec(_)
             | Self::Lookup { .. }
             | Self::Token(_)
             | Self::RootMismatch { .. } => Code::InvalidArgument,

@@ -15,7 +15,15 @@ pub(crate) struct Draft<'a> {
     pub(crate) groups: Vec<Vec<Action>>,
     /// The service with a new update status or spec.
     pub(crate) service: Option<Service>,
-    pub(crate) wake_at: Option<Timestamp>,
+    /// When to look again though nothing happens.
+    pub(crate) wakes: Vec<Wake>,
+}
+
+/// A time at which a slot, or the whole service, has to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wake {
+    pub(crate) slot: Option<SlotKey>,
+    pub(crate) at: Timestamp,
 }
 
 /// What a new task is made from.
@@ -51,6 +59,9 @@ pub(crate) enum SlotKey {
 }
 
 impl SlotKey {
+    /// The greatest there is.
+    pub(crate) const MAX: Self = Self::Node(NodeId::MAX);
+
     /// The slot a task is in.
     pub(crate) fn of(task: &Task) -> Self {
         match (task.slot, task.node_id) {
@@ -66,7 +77,7 @@ impl<'a> Draft<'a> {
             ids,
             groups: vec![],
             service: None,
-            wake_at: None,
+            wakes: vec![],
         }
     }
 
@@ -77,8 +88,17 @@ impl<'a> Draft<'a> {
         }
     }
 
-    pub(crate) fn wake_no_later_than(&mut self, at: Timestamp) {
-        self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
+    /// Looks at the whole service again at `at`.
+    pub(crate) fn wake(&mut self, at: Timestamp) {
+        self.wakes.push(Wake { slot: None, at });
+    }
+
+    /// Looks at one slot again at `at`.
+    pub(crate) fn wake_slot(&mut self, key: SlotKey, at: Timestamp) {
+        self.wakes.push(Wake {
+            slot: Some(key),
+            at,
+        });
     }
 
     /// The action that makes a task.

@@ -10,7 +10,7 @@ use crate::replicated::{fill, remove};
 use crate::slot::Slot;
 use crate::supervise::supervise;
 use crate::update;
-use crate::view::{ServiceView, Standing, is_known, is_valid};
+use crate::view::{ServiceView, Standing, is_valid};
 
 /// Plans for a global service.
 pub(crate) fn plan(
@@ -37,7 +37,7 @@ pub(crate) fn plan(
     for (key, slot) in &slots {
         match key {
             // Of nodes that are gone nothing is kept (S4.32).
-            SlotKey::Node(node) if !is_known(view.state, *node) => draft.add(remove(slot)),
+            SlotKey::Node(node) if view.state.node(*node).is_none() => draft.add(remove(slot)),
             SlotKey::Node(_) | SlotKey::Number(_) => {}
         }
     }

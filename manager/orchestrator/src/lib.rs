@@ -25,6 +25,7 @@
 //! * An update that waits for a task says so in its status message (S23.01).
 //! * A rejected task is not retried more than once a second, even at restart delay 0.
 
+mod agenda;
 mod batch;
 mod draft;
 mod enforcer;

@@ -39,12 +39,24 @@ impl Revision {
         }
     }
 
-    /// True when the task has to be replaced by one of the service's spec. `node` is where it is.
-    pub(crate) fn is_dirty(&self, task: &Task, node: Option<&Node>) -> bool {
+    /// True when some task was made from another spec than the service has now.
+    pub(crate) fn has_others(&self) -> bool {
+        self.versions
+            .values()
+            .any(|likeness| *likeness != Likeness::Same)
+    }
+
+    /// True when the task has to be replaced by one of the service's spec. `node` finds where it
+    /// is, which is asked only where it matters.
+    pub(crate) fn is_dirty<'n>(
+        &self,
+        task: &Task,
+        node: impl FnOnce() -> Option<&'n Node>,
+    ) -> bool {
         match self.versions.get(&task.spec_version) {
             Some(Likeness::Same) => false,
             // A task that fits the new placement as well can stay where it is.
-            Some(Likeness::OtherPlacement) => !node.is_some_and(|node| self.fits(node)),
+            Some(Likeness::OtherPlacement) => !node().is_some_and(|node| self.fits(node)),
             Some(Likeness::Other) | None => true,
         }
     }

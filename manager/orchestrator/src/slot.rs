@@ -12,10 +12,13 @@ pub(crate) struct Slot<'s> {
     pub(crate) tasks: Vec<&'s Task>,
 }
 
-/// Sorts the tasks of a service into their slots.
-pub(crate) fn group<'s>(tasks: impl Iterator<Item = &'s Task>) -> BTreeMap<SlotKey, Slot<'s>> {
+/// Sorts tasks of a service into their slots.
+pub(crate) fn group<'s>(tasks: &[&'s Task]) -> BTreeMap<SlotKey, Slot<'s>> {
     let mut slots: BTreeMap<SlotKey, Slot<'s>> = BTreeMap::new();
-    for task in tasks.filter(|task| task.desired_state < TaskState::Remove) {
+    for task in tasks
+        .iter()
+        .filter(|task| task.desired_state < TaskState::Remove)
+    {
         slots.entry(SlotKey::of(task)).or_default().tasks.push(task);
     }
     for slot in slots.values_mut() {

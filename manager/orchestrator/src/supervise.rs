@@ -33,7 +33,7 @@ pub(crate) fn supervise(
     if !view.is_sound(kept) {
         actions.extend(replace(view, key, slot, kept, may_replace, draft));
     } else if kept.desired_state == TaskState::Ready {
-        actions.extend(release(view, slot, kept, draft));
+        actions.extend(release(view, key, slot, kept, draft));
     }
     draft.add(actions);
 }
@@ -78,7 +78,7 @@ fn replace(
         // or a task that fails at once would be retried without any delay (S5.07).
         let due = restart::delay_ends(slot, task);
         if view.now < due {
-            draft.wake_no_later_than(due);
+            draft.wake_slot(key, due);
             return vec![];
         }
     }
@@ -109,6 +109,7 @@ fn replace(
 /// Lets a prepared task start once its delay is over and its predecessor is out of the way.
 fn release(
     view: &ServiceView<'_>,
+    key: SlotKey,
     slot: &Slot<'_>,
     task: &Task,
     draft: &mut Draft<'_>,
@@ -116,10 +117,10 @@ fn release(
     let due = restart::delay_ends(slot, task);
     let latest = due.plus(PREDECESSOR_WAIT_MAX);
     if view.now < due {
-        draft.wake_no_later_than(due);
+        draft.wake_slot(key, due);
         None
     } else if view.has_stopping(slot) && view.now < latest {
-        draft.wake_no_later_than(latest);
+        draft.wake_slot(key, latest);
         None
     } else {
         Some(desire(task, TaskState::Running))

@@ -42,9 +42,12 @@ pub(crate) fn plan(
     ) {
         return step;
     }
+    if !view.revision.has_others() && !is_open(stands) {
+        return step;
+    }
     let survey = Survey::new(view, filled, running_since);
     let status = match (status, stands) {
-        (Some(status), Some(UpdateState::Updating | UpdateState::RollbackStarted)) => status,
+        (Some(status), stands) if is_open(stands) => status,
         (_, _) => {
             // Slots begun by an update that was replaced by one without effect still finish.
             if !survey.stale.is_empty() || (stands.is_none() && survey.overlaps) {
@@ -61,7 +64,7 @@ pub(crate) fn plan(
         if at <= view.now {
             complete(view, status, draft);
         } else {
-            draft.wake_no_later_than(at);
+            draft.wake(at);
         }
         return step;
     }
@@ -72,7 +75,7 @@ pub(crate) fn plan(
     if room < survey.stale.len()
         && let Some(at) = survey.pause_ends
     {
-        draft.wake_no_later_than(at);
+        draft.wake(at);
     }
     tell_waiting(view, status, &survey, draft);
     step.begins = survey
@@ -82,6 +85,14 @@ pub(crate) fn plan(
         .map(|(_, key)| *key)
         .collect();
     step
+}
+
+/// True while slots are being changed or watched.
+pub(crate) fn is_open(stands: Option<UpdateState>) -> bool {
+    matches!(
+        stands,
+        Some(UpdateState::Updating | UpdateState::RollbackStarted)
+    )
 }
 
 /// Gives a slot its new task, in the order the service asks for.

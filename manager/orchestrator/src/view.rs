@@ -3,7 +3,7 @@
 use store::State;
 use types::node::{Availability, NodeState};
 use types::update::{UpdateConfig, UpdateOrder, UpdateState};
-use types::{Node, NodeId, Service, Task, TaskState, Timestamp};
+use types::{Node, Service, Task, TaskState, Timestamp};
 
 use crate::restart;
 use crate::revision::Revision;
@@ -29,12 +29,17 @@ pub(crate) enum Standing {
 }
 
 impl<'s> ServiceView<'s> {
-    pub(crate) fn new(state: &'s State, service: &'s Service, now: Timestamp) -> Self {
-        let tasks = state.tasks_of_service(service.id).map(|task| &**task);
+    /// A view on a service in which `tasks` are to be judged.
+    pub(crate) fn new(
+        state: &'s State,
+        service: &'s Service,
+        tasks: &[&'s Task],
+        now: Timestamp,
+    ) -> Self {
         Self {
             state,
             service,
-            revision: Revision::new(service, tasks),
+            revision: Revision::new(service, tasks.iter().copied()),
             now,
         }
     }
@@ -44,7 +49,7 @@ impl<'s> ServiceView<'s> {
     }
 
     pub(crate) fn is_dirty(&self, task: &Task) -> bool {
-        self.revision.is_dirty(task, self.node_of(task))
+        self.revision.is_dirty(task, || self.node_of(task))
     }
 
     /// True when its node is drained, DOWN or removed (S4.03).
@@ -111,9 +116,4 @@ impl<'s> ServiceView<'s> {
 /// True for a node whose tasks may stay: neither DOWN nor drained (S4.03).
 pub(crate) fn is_valid(node: &Node) -> bool {
     node.status.state != NodeState::Down && node.spec.availability != Availability::Drain
-}
-
-/// The nodes a state holds, by id.
-pub(crate) fn is_known(state: &State, node: NodeId) -> bool {
-    state.node(node).is_some()
 }

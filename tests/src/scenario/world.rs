@@ -46,8 +46,10 @@ pub struct World {
     planners: Vec<Box<dyn Planner>>,
     workers: Workers,
     nodes_made: u128,
-    /// Transactions planners proposed, a measure of their diligence.
+    /// Transactions planners proposed.
     pub transactions: usize,
+    /// Real time the planners took, without the store and the workers.
+    pub planning: Duration,
 }
 
 /// What is asked of a new node.
@@ -82,6 +84,7 @@ impl Default for World {
             workers: Workers::default(),
             nodes_made: 0,
             transactions: 0,
+            planning: Duration::ZERO,
         }
     }
 }
@@ -172,7 +175,10 @@ impl World {
             now: self.now,
             ids: &mut self.ids,
         };
-        self.planners[index].plan(&mut context)
+        let start = std::time::Instant::now();
+        let plan = self.planners[index].plan(&mut context);
+        self.planning += start.elapsed();
+        plan
     }
 
     /// One round of every planner; false when none wanted a change.
@@ -216,9 +222,11 @@ impl World {
     }
 
     fn observe(&mut self, change: &Change) {
+        let start = std::time::Instant::now();
         for planner in &mut self.planners {
             planner.observe(change);
         }
+        self.planning += start.elapsed();
     }
 
     /// Another manager leads: all that was only in memory is lost.

@@ -31,11 +31,11 @@ fn only_what_may_change_a_decision_marks_a_service() {
     task.status.state = Pending;
     for state in [Assigned, Preparing, Running] {
         planner.observe(&report(&task, state));
-        assert!(planner.dirty.is_empty(), "{state}");
+        assert!(planner.agenda.is_clear(), "{state}");
         task.status.state = state;
     }
     planner.observe(&report(&task, Failed));
-    assert!(planner.dirty.contains(&SERVICE));
+    assert!(!planner.agenda.is_clear());
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_node_concerns_the_services_that_have_tasks_there() {
     };
     planner.observe(&goes_down(2));
     fixture.plan_with(&mut planner);
-    assert_eq!(planner.dirty.len() + planner.nodes.len(), 0);
+    assert!(planner.agenda.is_clear() && planner.nodes.is_empty());
     let fixture = fixture.down(1);
     let old = Fixture::replicated(1, 2);
     let change = Change {
@@ -105,22 +105,6 @@ fn a_node_concerns_the_services_that_have_tasks_there() {
         2,
         "moved"
     );
-}
-
-#[test]
-fn an_alarm_is_kept_until_its_service_is_planned_again() {
-    let service = |number| ServiceId::from_number(number);
-    let secs = Timestamp::from_secs;
-    let mut alarms = Alarms::default();
-    alarms.set(service(1), Some(secs(10)));
-    alarms.set(service(2), Some(secs(5)));
-    assert_eq!(alarms.first(), Some(secs(5)));
-    assert_eq!(alarms.due(secs(4)), []);
-    assert_eq!(alarms.due(secs(10)), [service(2), service(1)]);
-    alarms.set(service(2), Some(secs(20)));
-    assert_eq!(alarms.due(secs(10)), [service(1)]);
-    alarms.set(service(1), None);
-    assert_eq!(alarms.first(), Some(secs(20)));
 }
 
 #[test]

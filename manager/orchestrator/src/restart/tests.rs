@@ -10,7 +10,12 @@ use TaskState::{Complete, Failed, Ready, Rejected, Running, Shutdown};
 
 /// Whether the last task of slot 1 may be restarted.
 fn allowed(fixture: &Fixture) -> bool {
-    let slots = group(fixture.state.tasks_of_service(SERVICE).map(|task| &**task));
+    let tasks: Vec<_> = fixture
+        .state
+        .tasks_of_service(SERVICE)
+        .map(|task| &**task)
+        .collect();
+    let slots = group(&tasks);
     let slot = slots.values().next().unwrap();
     is_allowed(slot, slot.newest().unwrap())
 }
@@ -136,7 +141,12 @@ fn only_restarts_are_delayed() {
         ("first", five().task(next()), 10),
     ];
     for (what, fixture, expected) in table {
-        let slots = group(fixture.state.tasks_of_service(SERVICE).map(|task| &**task));
+        let tasks: Vec<_> = fixture
+            .state
+            .tasks_of_service(SERVICE)
+            .map(|task| &**task)
+            .collect();
+        let slots = group(&tasks);
         let slot = slots.values().next().unwrap();
         assert_eq!(
             delay_ends(slot, slot.newest().unwrap()),

@@ -70,7 +70,7 @@ fn only_changes_that_concern_a_running_task_make_it_dirty() {
         });
         let (service, task, node) = parts(&fixture);
         let revision = Revision::new(service, std::iter::once(task));
-        assert_eq!(revision.is_dirty(task, Some(node)), expected, "{what}");
+        assert_eq!(revision.is_dirty(task, || Some(node)), expected, "{what}");
     }
 }
 
@@ -85,7 +85,7 @@ fn a_task_without_a_node_follows_every_change_of_placement() {
         });
     let (service, task, _) = parts(&fixture);
     let revision = Revision::new(service, std::iter::once(task));
-    assert!(revision.is_dirty(task, None));
+    assert!(revision.is_dirty(task, || None));
     assert!(!revision.is_current(task));
 }
 

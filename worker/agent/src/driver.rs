@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use executor::{Action, Controller, Outcome, RETRY_DELAY, action, step};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use types::{Task, TaskState, TaskStatus, Timestamp};
 
 use crate::files::Record;
@@ -44,6 +44,8 @@ pub(crate) struct Driver {
     observed: watch::Sender<TaskStatus>,
     task: Task,
     is_withdrawn: bool,
+    /// The machine's attention, held from preparing until the task runs or has to wait.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Driver {
@@ -64,6 +66,7 @@ impl Driver {
             observed,
             task,
             is_withdrawn,
+            turn: None,
         };
         driver.want_end_if_withdrawn();
         driver
@@ -80,7 +83,12 @@ impl Driver {
             let outcome = tokio::select! {
                 biased;
                 () = interrupted(self.wanted.clone(), &self.task) => None,
-                outcome = limited_step(&self.shared, &self.task, &*self.controller) => Some(outcome),
+                outcome = step_in_turn(
+                    &self.shared,
+                    &self.task,
+                    &*self.controller,
+                    &mut self.turn,
+                ) => Some(outcome),
             };
             match outcome {
                 None => self.follow().await,
@@ -92,6 +100,7 @@ impl Driver {
                     self.moved(state, message, err).await;
                 }
                 Some(Outcome::Retry { err }) => {
+                    self.turn = None;
                     self.trouble(err);
                     let pause = tokio::time::timeout(RETRY_DELAY, self.wanted.changed());
                     if let Ok(Ok(())) = pause.await {
@@ -182,9 +191,11 @@ impl Driver {
 
     /// Removes everything of the task, however often that takes.
     async fn remove(&mut self) {
+        // Waiting for a turn while holding one could go on for ever.
+        self.turn = None;
         loop {
             let result = {
-                let _permit = self.shared.busy.acquire().await;
+                let _turn = self.shared.busy.acquire().await;
                 self.controller.remove().await
             };
             match result {
@@ -200,18 +211,24 @@ impl Driver {
     }
 }
 
-/// Does a step; those that make work for the machine wait for their turn.
-async fn limited_step(shared: &Shared, task: &Task, controller: &dyn Controller) -> Outcome {
-    let _permit = match action(task.status.state, task.desired_state) {
-        // The semaphore is never closed, so there is always a permit in the end.
-        Action::Prepare | Action::Start => shared.busy.acquire().await.ok(),
-        Action::Rest
-        | Action::Accept
-        | Action::BeginPrepare
-        | Action::BeginStart
-        | Action::Wait
-        | Action::Shutdown => None,
-    };
+/// Does a step; one that makes work for the machine waits for its turn, and the turn lasts until
+/// the task runs: the first of many tasks are not held up by the preparing of the last.
+async fn step_in_turn(
+    shared: &Shared,
+    task: &Task,
+    controller: &dyn Controller,
+    turn: &mut Option<OwnedSemaphorePermit>,
+) -> Outcome {
+    match action(task.status.state, task.desired_state) {
+        Action::Prepare | Action::Start => {
+            if turn.is_none() {
+                // The semaphore is never closed, so there is always a permit in the end.
+                *turn = shared.busy.clone().acquire_owned().await.ok();
+            }
+        }
+        Action::BeginPrepare | Action::BeginStart => {}
+        Action::Rest | Action::Accept | Action::Wait | Action::Shutdown => *turn = None,
+    }
     step(task, controller).await
 }
 

@@ -51,7 +51,7 @@ impl Dispatcher {
             shutdown.run_until_cancelled(lead(&term, watch)).await;
             self.set_term(None);
         }
-        term.end();
+        term.token.cancel();
         term.sessions.close();
         term.sessions.wait().await;
         drop(term);
@@ -108,6 +108,7 @@ async fn lead(term: &Term, mut watch: store::Watch) {
             }
             () = term.sooner.notified() => continue,
             () = tokio::time::sleep_until(expiry) => {
+                term.forgive_pause(expiry.elapsed());
                 term.expire(&term.store.state(), Instant::now())
             }
             _ = look_for_orphans.tick() => orphans.plan(&term.store.state(), Timestamp::now()),

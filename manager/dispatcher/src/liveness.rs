@@ -197,6 +197,17 @@ impl<S> Liveness<S> {
         expired
     }
 
+    /// Puts off every expiry.
+    pub(crate) fn postpone(&mut self, by: Duration) {
+        for (at, _) in self
+            .nodes
+            .values_mut()
+            .filter_map(|entry| entry.expiry.as_mut())
+        {
+            *at += by;
+        }
+    }
+
     /// The store knows that this node is down.
     pub(crate) fn settled(&mut self, node: NodeId) {
         if let Some(entry) = self.nodes.get_mut(&node)

@@ -19,7 +19,7 @@ pub(crate) struct Dirty {
 }
 
 /// One session's mailbox, and the way to end it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Mailbox {
     dirty: Mutex<Dirty>,
     wake: Notify,
@@ -28,6 +28,16 @@ pub(crate) struct Mailbox {
 }
 
 impl Mailbox {
+    /// A mailbox whose session ends with the term at the latest.
+    pub(crate) fn new(term: &CancellationToken) -> Self {
+        Self {
+            dirty: Mutex::default(),
+            wake: Notify::new(),
+            ended: Mutex::default(),
+            token: term.child_token(),
+        }
+    }
+
     /// Marks something and wakes the session.
     pub(crate) fn mark(&self, mark: impl FnOnce(&mut Dirty)) {
         mark(&mut self.dirty.lock().unwrap_or_else(PoisonError::into_inner));
@@ -61,6 +71,6 @@ impl Mailbox {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         ended
             .clone()
-            .unwrap_or_else(|| tonic::Status::unavailable("the session ended"))
+            .unwrap_or_else(|| tonic::Status::unavailable("the manager lost leadership"))
     }
 }

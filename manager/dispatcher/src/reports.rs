@@ -3,6 +3,7 @@
 use proto::dispatcher as wire;
 use store::{Action, State};
 use tonic::Status;
+use types::task::ContainerStatus;
 use types::task_state::Owner;
 use types::{NodeId, TaskId, TaskStatus};
 
@@ -42,6 +43,10 @@ pub(crate) fn actions(
         let status = TaskStatus {
             message: bounded(status.message),
             err: bounded(status.err),
+            container_status: status.container_status.map(|container| ContainerStatus {
+                container_id: bounded(container.container_id),
+                ..container
+            }),
             applied_at: task.status.applied_at,
             ..status
         };

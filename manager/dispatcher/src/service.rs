@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message as _;
 use proto::dispatcher::dispatcher_server::{Dispatcher as Rpc, DispatcherServer};
 use proto::dispatcher::{self as wire, agent_message};
 use store::{Action, ProposeError};
@@ -28,13 +29,17 @@ pub const LEADER_KEY: &str = "swarm-leader";
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages towards the agent that may wait for the connection.
 const OUTGOING_MAX: usize = 16;
+/// Largest message taken from an agent: a full batch of reports with long texts.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// What a node may say of itself, encoded; it goes into every manager's memory.
+const DESCRIPTION_BYTES_MAX: usize = 64 << 10;
 
 impl Dispatcher {
     /// The gRPC service. It expects the origin of each request in its extensions
     /// ([`ca::authorize`]).
     #[must_use]
     pub fn into_service(self) -> DispatcherServer<Self> {
-        DispatcherServer::new(self)
+        DispatcherServer::new(self).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     fn not_leader(&self) -> Status {
@@ -63,7 +68,7 @@ impl Rpc for Dispatcher {
         };
         let mut incoming = request.into_inner();
         let description = registration(&mut incoming).await?;
-        let mailbox = Arc::new(Mailbox::default());
+        let mailbox = Arc::new(Mailbox::new(&term.token));
         let registered = register(&term, node, &mailbox)?;
         let key = registered.key;
         if let Err(status) = note_ready(&term, node, addr, description, &registered).await {
@@ -100,6 +105,11 @@ async fn registration(
 pub(crate) fn description_of(
     description: proto::objects::NodeDescription,
 ) -> Result<NodeDescription, Status> {
+    if description.encoded_len() > DESCRIPTION_BYTES_MAX {
+        return Err(Status::invalid_argument(
+            "the description of the node is too large",
+        ));
+    }
     NodeDescription::try_from(description)
         .map_err(|e| Status::invalid_argument(format!("the description of the node: {e}")))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use store::{Action, Change, Object, State, Store};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
 use types::cluster::ClusterSpec;
@@ -25,6 +26,8 @@ pub(crate) struct Term {
     pub(crate) sessions: TaskTracker,
     /// Ticks when the next expiry may have come nearer.
     pub(crate) sooner: Notify,
+    /// Cancelled when this manager does not lead any more; every session ends with it.
+    pub(crate) token: CancellationToken,
     liveness: Mutex<Liveness<Arc<Mailbox>>>,
 }
 
@@ -35,6 +38,7 @@ impl Term {
             writer,
             sessions: TaskTracker::new(),
             sooner: Notify::new(),
+            token: CancellationToken::new(),
             liveness: Mutex::new(Liveness::new()),
         }
     }
@@ -119,6 +123,18 @@ impl Term {
         }
     }
 
+    /// Gives every node the time back for which this manager stood still: their heartbeats wait to
+    /// be read, and a leader that takes its own pause for theirs moves every task of the swarm.
+    pub(crate) fn forgive_pause(&self, late: Duration) {
+        if late >= self.heartbeat_period() {
+            tracing::warn!(
+                ?late,
+                "this manager stood still, all nodes get that time back"
+            );
+            self.liveness().postpone(late);
+        }
+    }
+
     /// Notes that nodes whose time is up are down, and ends their sessions (S8.04).
     pub(crate) fn expire(&self, state: &State, now: Instant) -> Vec<Action> {
         let expired = self.liveness().expire(now);
@@ -136,13 +152,6 @@ impl Term {
             }
         }
         actions
-    }
-
-    /// Ends all sessions: this manager does not lead any more.
-    pub(crate) fn end(&self) {
-        for mailbox in self.liveness().sessions() {
-            mailbox.end(Status::unavailable("the manager lost leadership"));
-        }
     }
 
     fn mark_task(&self, task: &Task) {

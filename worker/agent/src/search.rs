@@ -35,6 +35,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(8);
 /// Messages towards the manager that may wait for the connection.
 const OUTGOING_MAX: usize = 16;
 
+/// Largest message taken from a manager: a complete set holds every task of the node.
+const MESSAGE_BYTES_MAX: usize = 256 << 20;
+
 /// A session that a leader has accepted.
 pub(crate) struct Established {
     pub(crate) addr: String,
@@ -141,7 +144,8 @@ async fn open(
         message: Some(agent_message::Message::Register(register)),
     };
     outgoing.try_send(message).expect("a fresh queue has room");
-    let mut client = DispatcherClient::new(channel.clone());
+    let mut client =
+        DispatcherClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let mut incoming = client
         .session(ReceiverStream::new(queue))
         .await

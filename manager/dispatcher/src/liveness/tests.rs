@@ -156,3 +156,16 @@ fn nodes_of_the_former_leader_have_to_register() {
             .all(|e| e.node != node(1))
     );
 }
+
+#[test]
+fn a_pause_of_the_manager_is_nobodys_fault() {
+    let start = Instant::now();
+    let mut liveness = Liveness::new();
+    liveness.register(node(1), "a", start, PERIOD).unwrap();
+    liveness.postpone(Duration::from_secs(7));
+    assert!(liveness.expire(secs(start, 9.9)).is_empty());
+    assert_eq!(
+        expired(&mut liveness, secs(start, 10.0)),
+        [(node(1), Reason::Heartbeat)]
+    );
+}

@@ -155,3 +155,14 @@ async fn nodes_that_are_not_in_the_store_are_sent_away() {
         .await;
     assert_eq!(agent.end().await.unwrap_err().code(), Code::NotFound);
 }
+
+#[tokio::test]
+async fn a_session_that_is_let_in_while_leadership_goes_does_not_stay() {
+    let mut fixture = Fixture::leading(&[(1, NodeState::Unknown)]).await;
+    let term = fixture.dispatcher.term().unwrap();
+    let mailbox = crate::mailbox::Mailbox::new(&term.token);
+    fixture.stop_leading();
+    fixture.until(|f| f.dispatcher.term().is_none()).await;
+    assert_eq!(mailbox.ended().await.code(), Code::Unavailable);
+    assert!(fixture.register(1).await.is_err());
+}

@@ -221,10 +221,23 @@ pub(crate) fn new_session_keyring() -> rustix::io::Result<()> {
 
 /// Default dispositions for all signals and an empty mask, as a program expects to start with.
 pub(crate) fn reset_signals() -> rustix::io::Result<()> {
+    // The kernel's structure: handler, flags, restorer, mask. Zero is the default for all of them.
+    let default = [0u64; 4];
     for signal in 1..=crate::signal::SIGNAL_MAX {
-        // SAFETY: installs no handler. Fails for SIGKILL, SIGSTOP and the C library's own, which
-        // nobody can have changed.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        if matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
+            continue;
+        }
+        // SAFETY: installs no handler. The C library's call would leave out the signals it uses
+        // itself, which an ancestor may have ignored.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            )
+        })?;
     }
     set_signal_mask(libc::SIG_SETMASK, &[])
 }

@@ -5,6 +5,7 @@ use super::runtime::Shared;
 use crate::cgroup::Cgroup;
 use crate::error::{Fault, Step};
 use crate::state::{self, EXIT_FILE, ExitStatus, Process, SHIM_LOG_FILE, STATE_FILE, State};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::io;
 use std::path::Path;
@@ -12,13 +13,35 @@ use std::path::Path;
 /// The most of a dead shim's last words that is repeated, in bytes.
 const LAST_WORDS_BYTES_MAX: usize = 2000;
 
+/// How long a shim whose socket has closed has to be gone.
+const SHIM_END_MAX: Timespec = Timespec {
+    tv_sec: 2,
+    tv_nsec: 0,
+};
+
 /// How the container of a shim that is gone ended. If the shim did not write it down, its processes
 /// and cgroups are cleared away and the exit is written down as [`Step::ShimDied`].
+///
+/// A shim that lives and only would not talk is an error: its container must not die of that.
 pub(super) fn settle(shared: &Shared, id: &str, dir: &Path) -> Result<ExitStatus, Error> {
     let failed = |fault| Error::Fault {
         id: id.to_owned(),
         fault,
     };
+    if let Some(status) = state::read(dir, EXIT_FILE).map_err(failed)? {
+        return Ok(status);
+    }
+    // An unreadable state names no shim; then there is only the closed socket to go by.
+    if let Ok(Some(state)) = state::read::<State>(dir, STATE_FILE)
+        && !ends_soon(state.shim)
+    {
+        let error = io::Error::new(
+            io::ErrorKind::ConnectionReset,
+            "it lives but does not answer",
+        );
+        return Err(Error::io("talk to the shim of", dir)(error));
+    }
+    // It may have written the exit last of all.
     if let Some(status) = state::read(dir, EXIT_FILE).map_err(failed)? {
         return Ok(status);
     }
@@ -73,6 +96,22 @@ fn kill(process: Process) {
         // It may end in between; then there is nothing to do.
         let _ = pidfd_send_signal(&descriptor, Signal::KILL);
     }
+}
+
+/// Whether a process has ended, or does so within [`SHIM_END_MAX`]. One that is ending closes its
+/// sockets first; one that nobody has reaped yet has ended.
+fn ends_soon(process: Process) -> bool {
+    let Some(pid) = Pid::from_raw(process.pid) else {
+        return true;
+    };
+    let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return true;
+    };
+    if !process.exists() {
+        return true;
+    }
+    let mut watched = [PollFd::new(&descriptor, PollFlags::IN)];
+    poll(&mut watched, Some(&SHIM_END_MAX)).is_ok_and(|count| count > 0)
 }
 
 /// What the shim said before it died, or the error its silence caused.

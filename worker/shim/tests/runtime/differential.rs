@@ -27,8 +27,8 @@ section readonly; for p in /proc/sys/kernel/panic /proc/sysrq-trigger /proc/irq/
 section cgroups; cut -d: -f2,3 /proc/self/cgroup | grep -E '^(memory|pids|cpu|cpuacct|devices|freezer)' | sort
 cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.shares
 section network; ls /sys/class/net; cat /sys/class/net/lo/operstate
-section descriptors; ls /proc/1/fd | sort -n | tr '\n' ' '; readlink /proc/1/fd/0
-section process; cut -d' ' -f1,4,5,6 /proc/1/stat; grep -E '^Sig(Blk|Ign)' /proc/1/status
+section descriptors; ls /proc/1/fd # no pipe: the shell would hold its ends meanwhile
+section process; cut -d' ' -f1,4,5,6 /proc/1/stat; grep ^SigBlk /proc/1/status
 "#;
 
 const NAMESPACES: [&str; 7] = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"];
@@ -141,12 +141,12 @@ fn run_with(
     }
     let bundle = host.dir.path().join(format!("{runtime}-{name}"));
     make_image(&bundle.join("rootfs"));
-    let config = serde_json::to_vec(&oci_config(host, runtime, spec, data)).unwrap();
+    let id = format!("swarm-diff-{}-{runtime}-{name}", std::process::id());
+    let config = serde_json::to_vec(&oci_config(&id, spec, data)).unwrap();
     std::fs::write(bundle.join("config.json"), config).unwrap();
     // crun 1.8 refuses a version 2 hierarchy beside version 1, so it is not shown any.
     let script = "mount --make-rprivate / && { umount /sys/fs/cgroup/unified 2>/dev/null || true; } \
                   && exec \"$@\"";
-    let id = format!("swarm-diff-{}-{runtime}-{name}", std::process::id());
     let output = Command::new("unshare")
         .args(["-m", "sh", "-c", script, "sh", runtime, "run", "--bundle"])
         .arg(&bundle)
@@ -168,7 +168,7 @@ fn run_with(
     Some(text(&output.stdout))
 }
 
-fn oci_config(host: &Host, runtime: &str, spec: &ContainerSpec, data: &Path) -> Value {
+fn oci_config(id: &str, spec: &ContainerSpec, data: &Path) -> Value {
     let caps: Vec<String> = [
         "CHOWN",
         "DAC_OVERRIDE",
@@ -221,7 +221,7 @@ fn oci_config(host: &Host, runtime: &str, spec: &ContainerSpec, data: &Path) -> 
             { "destination": "/data", "type": "bind", "source": data, "options": ["rbind", "ro", "rprivate"] },
         ],
         "linux": {
-            "cgroupsPath": format!("/{}/{runtime}", host.options.cgroup_parent),
+            "cgroupsPath": format!("/{id}"),
             "resources": {
                 "devices": [{ "allow": false, "access": "rwm" }],
                 "memory": { "limit": 64 << 20 },

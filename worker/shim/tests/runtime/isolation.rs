@@ -55,6 +55,18 @@ async fn namespaces_are_the_containers_own() {
 }
 
 #[tokio::test]
+async fn signals_start_out_as_a_program_expects() {
+    let Some(host) = Host::new() else { return };
+    // Not a shell, which ignores some by itself.
+    let run = host
+        .run(&host.command(&["grep", "^Sig[BIC]", "/proc/self/status"]))
+        .await;
+    let zeros = "0000000000000000";
+    let expected = format!("SigBlk:\t{zeros}\nSigIgn:\t{zeros}\nSigCgt:\t{zeros}\n");
+    assert_eq!(run.stdout, expected);
+}
+
+#[tokio::test]
 async fn network_of_another_process_can_be_joined() {
     let Some(host) = Host::new() else { return };
     let first = host.start("first", &host.command(&["sleep", "1000"])).await;

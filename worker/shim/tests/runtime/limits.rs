@@ -76,7 +76,7 @@ async fn process_limit_holds() {
 #[tokio::test]
 async fn limits_are_what_the_container_reads() {
     let Some(host) = Host::new() else { return };
-    if host.cgroups("").is_empty() && !std::path::Path::new("/sys/fs/cgroup/memory").exists() {
+    if !std::path::Path::new("/sys/fs/cgroup/memory").exists() {
         skip("not cgroup version 1");
         return;
     }

@@ -168,6 +168,32 @@ async fn process_that_clears_its_death_signal_is_still_found() {
 }
 
 #[tokio::test]
+async fn shim_that_is_flooded_keeps_its_container() {
+    let Some(host) = Host::new() else { return };
+    let container = host.start("c", &host.command(&["sleep", "1000"])).await;
+    let socket = host.options.state_dir.join("c/shim.sock");
+    // More connections than it takes; those beyond are closed, which must not pass for its death.
+    let mut held = Vec::new();
+    for _ in 0..80 {
+        held.push(std::os::unix::net::UnixStream::connect(&socket).unwrap());
+    }
+    let error = in_time(container.phase()).await.map(drop);
+    drop(held);
+    assert_eq!(
+        in_time(container.phase()).await.unwrap(),
+        Phase::Running,
+        "{error:?}"
+    );
+    assert!(state(&host, "c").init.exists());
+    // Nonsense closes the connection it came over, and nothing else.
+    use std::io::{Read, Write};
+    let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    stream.write_all(b"{\"op\":\"fly\"}\n").unwrap();
+    assert_eq!(stream.read(&mut [0; 10]).unwrap(), 0);
+    assert_eq!(in_time(container.phase()).await.unwrap(), Phase::Running);
+}
+
+#[tokio::test]
 async fn half_made_container_is_cleared_up() {
     let Some(host) = Host::new() else { return };
     // A daemon that ended before it started the shim leaves a directory and nothing else.

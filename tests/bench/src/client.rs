@@ -100,9 +100,15 @@ impl Client {
         Ok(())
     }
 
+    /// Tasks of the service, or of all when it is empty.
     pub(crate) fn tasks(&mut self, service: &str) -> Result<Vec<Task>> {
+        let services = if service.is_empty() {
+            vec![]
+        } else {
+            vec![service.to_owned()]
+        };
         let request = ListTasksRequest {
-            services: vec![service.to_owned()],
+            services,
             nodes: vec![],
         };
         Ok(self

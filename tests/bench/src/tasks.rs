@@ -38,7 +38,7 @@ pub(crate) fn start_and_remove(programs: &Programs, figures: &mut Figures) -> Re
             })?;
             down.push(start.elapsed().as_secs_f64());
             client.wait("the tasks to be forgotten", |client| {
-                Ok(client.tasks("").map_or(true, |tasks| tasks.is_empty()))
+                Ok(client.tasks("")?.is_empty())
             })?;
         }
         figures.add(&format!("tasks{count}.created_to_running"), "s", up);

@@ -65,7 +65,7 @@ impl Container {
     /// How far it has come.
     pub async fn phase(&self) -> Result<Phase, Error> {
         match self.ask(Request::State).await? {
-            None => Ok(Phase::Exited),
+            None => self.settle().await.map(|_| Phase::Exited),
             Some(Reply::State { phase, .. }) => Ok(phase),
             Some(other) => Err(self.unexpected(other)),
         }

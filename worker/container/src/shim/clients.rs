@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-/// The most connections at once; one daemon needs a few.
+/// The most connections at once; one daemon needs a few. More wait until there is room.
 const CLIENTS_MAX: usize = 64;
 
 /// All connections.
@@ -34,13 +34,19 @@ impl Clients {
         self.clients.iter().map(|client| client.stream.as_fd())
     }
 
-    /// Takes up everyone who wants to connect and may.
+    pub(super) fn has_room(&self) -> bool {
+        self.clients.len() < CLIENTS_MAX
+    }
+
+    /// Takes up everyone who wants to connect and may, as long as there is room.
     pub(super) fn accept(&mut self, listener: &UnixListener) {
-        while let Ok((stream, _)) = listener.accept() {
+        while self.has_room()
+            && let Ok((stream, _)) = listener.accept()
+        {
             let own = rustix::process::geteuid();
             let is_own = rustix::net::sockopt::socket_peercred(&stream)
                 .is_ok_and(|peer| peer.uid == own || peer.uid.is_root());
-            if is_own && self.clients.len() < CLIENTS_MAX && stream.set_nonblocking(true).is_ok() {
+            if is_own && stream.set_nonblocking(true).is_ok() {
                 let id = self.next_id;
                 self.next_id += 1;
                 self.clients.push(Client {

@@ -111,7 +111,10 @@ impl Supervisor {
     }
 
     fn wait_for_events(&self) -> Result<()> {
-        let mut watched = vec![self.signals.as_fd(), self.listener.as_fd()];
+        let mut watched = vec![self.signals.as_fd()];
+        if self.clients.has_room() {
+            watched.push(self.listener.as_fd());
+        }
         watched.extend(self.outputs.iter().filter_map(Output::pipe));
         // The channel only matters once the program is being executed; before, it is silent.
         watched.extend(self.channel.iter().map(|channel| channel.as_fd()));
@@ -240,7 +243,8 @@ impl Supervisor {
             self.listen_to_init();
         }
         let status = self.exit_status(status);
-        state::write_first(Path::new("."), EXIT_FILE, &status)?;
+        // On a full disk it cannot be kept, but still be told to who is there.
+        let written = state::write_first(Path::new("."), EXIT_FILE, &status);
         for client in std::mem::take(&mut self.starters) {
             let reply = match &status.error {
                 Some(fault) => Reply::Failed {
@@ -254,7 +258,7 @@ impl Supervisor {
         self.clients.tell_end(&Reply::Exited { status });
         // Who connects from now on is turned away and looks into the directory.
         let _ = std::fs::remove_file(SOCKET_FILE);
-        self.cgroup.remove()
+        self.cgroup.remove().and(written.map(drop))
     }
 
     fn exit_status(&self, status: WaitStatus) -> ExitStatus {

@@ -1,55 +1,15 @@
 //! The same containers where the machine's cgroups look different: version 2 alone, and hidden as
 //! under `ip netns exec`. Each test runs itself again in a mount namespace made to look so.
 
-use crate::harness::{Host, in_time, is_root, skip};
+use crate::harness::{Host, in_time, is_inside};
 use container::spec::{CapabilityChanges, Resources};
 use container::{ContainerSpec, Step};
 use std::process::Command;
 
-/// Set to the name of the test in the copy of this process that has the changed mounts.
-const INSIDE: &str = "SWARM_TEST_INSIDE";
-
-/// Whether this is the copy; if not, runs the copy and checks that it passed.
-fn is_inside(test: &str, mounts: &str) -> bool {
-    if std::env::var(INSIDE).as_deref() == Ok(test) {
-        return true;
-    }
-    if !is_root() {
-        skip("not root");
-        return false;
-    }
-    let executable = std::env::current_exe().expect("this test's program");
-    let script = format!(
-        "set -e; mount --make-rprivate /; {{ {mounts}; }} || exit 77; exec \"$0\" --exact \"$1\" --nocapture"
-    );
-    let output = Command::new("unshare")
-        .args(["-m", "sh", "-c", &script])
-        .arg(executable)
-        .arg(format!("cgroups::{test}"))
-        .env(INSIDE, test)
-        .output()
-        .expect("unshare runs");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if output.status.code() == Some(77) {
-        skip(&format!(
-            "the mounts cannot be made here: {}",
-            text(&output.stderr).trim()
-        ));
-        return false;
-    }
-    assert!(
-        output.status.success(),
-        "{}{}",
-        text(&output.stdout),
-        text(&output.stderr)
-    );
-    false
-}
-
 #[tokio::test]
 async fn version_2_alone() {
     let mounts = "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup";
-    if !is_inside("version_2_alone", mounts) {
+    if !is_inside("cgroups::version_2_alone", mounts) {
         return;
     }
     let Some(host) = Host::new() else { return };
@@ -123,7 +83,7 @@ async fn version_2_alone() {
 async fn hidden_hierarchies() {
     // What `ip netns exec` does to /sys.
     let mounts = "umount -l /sys && mount -t sysfs sysfs /sys && [ ! -e /sys/fs/cgroup/memory ]";
-    if !is_inside("hidden_hierarchies", mounts) {
+    if !is_inside("cgroups::hidden_hierarchies", mounts) {
         return;
     }
     let Some(host) = Host::new() else { return };

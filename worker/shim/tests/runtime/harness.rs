@@ -5,6 +5,7 @@ use container::spec::ContainerSpec;
 use container::{Container, Error, ExitStatus, Runtime, RuntimeOptions, ShimSource};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -162,6 +163,48 @@ impl Drop for Host {
             assert!(!self.has_mounts(), "mounts are left");
         }
     }
+}
+
+/// Set to the name of the test in the copy of this process that has the changed mounts.
+const INSIDE: &str = "SWARM_TEST_INSIDE";
+
+/// For tests of a machine whose mounts look different: runs this process again, for the named test
+/// only, in a mount namespace changed by the script, and checks that it passed. Returns whether this
+/// is that copy.
+pub(crate) fn is_inside(test: &str, mounts: &str) -> bool {
+    if std::env::var(INSIDE).as_deref() == Ok(test) {
+        return true;
+    }
+    if !is_root() {
+        skip("not root");
+        return false;
+    }
+    let executable = std::env::current_exe().expect("this test's program");
+    let script = format!(
+        "set -e; mount --make-rprivate /; {{ {mounts}; }} || exit 77; exec \"$0\" --exact \"$1\" --nocapture"
+    );
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", &script])
+        .arg(executable)
+        .arg(test)
+        .env(INSIDE, test)
+        .output()
+        .expect("unshare runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.code() == Some(77) {
+        skip(&format!(
+            "the mounts cannot be made here: {}",
+            text(&output.stderr).trim()
+        ));
+        return false;
+    }
+    assert!(
+        output.status.success(),
+        "{}{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    false
 }
 
 /// Says on the terminal that a test did nothing, past the capture of test output.

@@ -1,6 +1,6 @@
 //! What is left when the daemon, the shim or both go away: nothing that should not be.
 
-use crate::harness::{Host, in_time, read_log, until};
+use crate::harness::{Host, in_time, is_inside, read_log, until};
 use container::control::Phase;
 use container::log::{Follower, Reader, Start, Stream};
 use container::state::{Process, State};
@@ -154,17 +154,35 @@ async fn shim_that_died_without_a_daemon_is_cleared_up_on_attach() {
 }
 
 #[tokio::test]
-async fn process_that_clears_its_death_signal_is_still_found() {
+async fn process_that_outlives_its_shim_is_found_and_killed() {
     let Some(host) = Host::new() else { return };
-    // Without its shim's death signal, only the cgroup leads to what is left.
-    let container = host.start("c", &host.sh("sleep 1000 & sleep 1000")).await;
-    let State { shim, init } = state(&host, "c");
-    let _ = std::fs::remove_file(host.options.state_dir.join("c/state.json"));
-    kill_9(shim);
-    let status = in_time(container.wait()).await.unwrap();
-    assert_eq!(status.code, 137);
-    assert!(is_gone(init));
-    assert!(host.cgroups("c").is_empty());
+    // The kernel takes the death signal from a process that executes a set-user-id program, so only
+    // what the shim wrote down, or its cgroup, leads to it.
+    let program = host.image.join("suid/busybox");
+    std::fs::create_dir(host.image.join("suid")).unwrap();
+    std::fs::copy("/bin/busybox", &program).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o4755);
+    std::fs::set_permissions(&program, mode).unwrap();
+    for has_state in [true, false] {
+        let mut spec = host.command(&["/suid/busybox", "sleep", "1000"]);
+        spec.user = "web".into();
+        let container = host.start("c", &spec).await;
+        let State { shim, init } = state(&host, "c");
+        if !has_state {
+            std::fs::remove_file(host.options.state_dir.join("c/state.json")).unwrap();
+        }
+        kill_9(shim);
+        until("the shim's end", || is_gone(shim)).await;
+        assert!(
+            !is_gone(init),
+            "this tests nothing if the kernel has killed it"
+        );
+        let status = in_time(container.wait()).await.unwrap();
+        assert_eq!(status.code, 137);
+        assert!(is_gone(init));
+        assert!(host.cgroups("c").is_empty());
+        in_time(container.remove()).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -172,19 +190,15 @@ async fn shim_that_is_flooded_keeps_its_container() {
     let Some(host) = Host::new() else { return };
     let container = host.start("c", &host.command(&["sleep", "1000"])).await;
     let socket = host.options.state_dir.join("c/shim.sock");
-    // More connections than it takes; those beyond are closed, which must not pass for its death.
+    // More connections than it takes. Who comes later waits; nobody takes it for dead.
     let mut held = Vec::new();
     for _ in 0..80 {
         held.push(std::os::unix::net::UnixStream::connect(&socket).unwrap());
     }
-    let error = in_time(container.phase()).await.map(drop);
+    let asked = tokio::time::timeout(Duration::from_millis(100), container.phase()).await;
+    assert!(asked.is_err(), "it has to wait: {asked:?}");
     drop(held);
-    assert_eq!(
-        in_time(container.phase()).await.unwrap(),
-        Phase::Running,
-        "{error:?}"
-    );
-    assert!(state(&host, "c").init.exists());
+    assert_eq!(in_time(container.phase()).await.unwrap(), Phase::Running);
     // Nonsense closes the connection it came over, and nothing else.
     use std::io::{Read, Write};
     let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
@@ -251,4 +265,45 @@ async fn many_containers_at_once() {
         assert_eq!(number, code);
     }
     assert!(host.runtime.list().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn full_disk_loses_output_but_no_container() {
+    if !is_inside(
+        "survival::full_disk_loses_output_but_no_container",
+        "mount -t tmpfs -o size=8m tmpfs /mnt && export TMPDIR=/mnt",
+    ) {
+        return;
+    }
+    let Some(host) = Host::new() else { return };
+    let script = "trap 'echo after; exit 4' TERM; echo before; while :; do sleep 0.01; done";
+    let container = host.start("c", &host.sh(script)).await;
+    until("output", || {
+        !read_log(&container.log_dir(), Stream::Stdout).is_empty()
+    })
+    .await;
+    let filler = host.dir.path().join("filler");
+    let full = std::io::copy(
+        &mut std::io::repeat(0),
+        &mut std::fs::File::create(&filler).unwrap(),
+    );
+    assert_eq!(full.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+
+    let error = in_time(host.runtime.create("d", &host.sh("true")))
+        .await
+        .unwrap_err();
+    assert!(
+        format!("{error:?}").contains("28"),
+        "no space left: {error:?}"
+    );
+    assert_eq!(host.runtime.list().unwrap(), ["c"]);
+    assert!(host.cgroups("d").is_empty());
+    let status = in_time(container.stop(15, Duration::from_secs(20)))
+        .await
+        .unwrap();
+    assert_eq!(status.code, 4);
+    assert!(host.cgroups("c").is_empty());
+
+    std::fs::remove_file(&filler).unwrap();
+    assert_eq!(host.run(&host.sh("echo again")).await.stdout, "again\n");
 }

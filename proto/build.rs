@@ -24,7 +24,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     rpcs.push(']');
-    std::fs::write(PathBuf::from(std::env::var("OUT_DIR")?).join("rpcs.rs"), rpcs)?;
-    tonic_prost_build::configure().include_file("packages.rs").compile_fds(descriptors)?;
+    std::fs::write(
+        PathBuf::from(std::env::var("OUT_DIR")?).join("rpcs.rs"),
+        rpcs,
+    )?;
+    tonic_prost_build::configure()
+        .include_file("packages.rs")
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -25,6 +25,7 @@ pub(crate) enum Reason {
     Heartbeat,
     Broken,
     Goodbye,
+    Left,
 }
 
 impl Reason {
@@ -34,6 +35,7 @@ impl Reason {
             Self::Heartbeat => "heartbeat failure",
             Self::Broken => "connection lost",
             Self::Goodbye => "daemon was stopped",
+            Self::Left => "node left the swarm",
         }
     }
 }
@@ -168,10 +170,14 @@ impl<S> Liveness<S> {
         }
     }
 
-    /// A session ended on purpose.
-    pub(crate) fn goodbye(&mut self, node: NodeId, key: SessionKey, now: Instant) {
+    /// A session ended on purpose: the daemon is being replaced, or the node is `leaving` for good.
+    pub(crate) fn goodbye(&mut self, node: NodeId, key: SessionKey, now: Instant, leaving: bool) {
         if let Some(entry) = self.current(node, key) {
-            entry.expiry = Some((now + GOODBYE_GRACE, Reason::Goodbye));
+            entry.expiry = Some(if leaving {
+                (now, Reason::Left)
+            } else {
+                (now + GOODBYE_GRACE, Reason::Goodbye)
+            });
             entry.session = None;
         }
     }

@@ -35,8 +35,8 @@ pub(crate) struct Session {
 
 /// How a session ends.
 enum End {
-    /// The agent stops on purpose.
-    Goodbye,
+    /// The agent stops on purpose, perhaps for good.
+    Goodbye { leaving: bool },
     /// The connection is gone.
     Gone,
     /// This side ends it.
@@ -80,9 +80,11 @@ impl Session {
         };
         let (now, grace) = (Instant::now(), self.term.disconnect_grace());
         match end {
-            End::Goodbye => {
-                tracing::info!(node = %self.node, "node said goodbye");
-                self.term.liveness().goodbye(self.node, self.key, now);
+            End::Goodbye { leaving } => {
+                tracing::info!(node = %self.node, leaving, "node said goodbye");
+                self.term
+                    .liveness()
+                    .goodbye(self.node, self.key, now, leaving);
             }
             End::Gone => {
                 tracing::info!(node = %self.node, "connection to node lost");
@@ -159,7 +161,9 @@ impl Session {
             Some(agent_message::Message::Description(description)) => {
                 self.redescribe(description).await
             }
-            Some(agent_message::Message::Goodbye(wire::Goodbye {})) => Err(End::Goodbye),
+            Some(agent_message::Message::Goodbye(wire::Goodbye { leaving })) => {
+                Err(End::Goodbye { leaving })
+            }
             Some(agent_message::Message::Register(_)) => {
                 Err(Status::invalid_argument("the session is registered already").into())
             }

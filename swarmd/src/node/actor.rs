@@ -44,6 +44,7 @@ pub(super) struct Actor {
     removed: watch::Sender<bool>,
     agent: JoinSet<()>,
     agent_stop: CancellationToken,
+    agent_leaving: CancellationToken,
     manager: Option<ManagerSide>,
     /// Whether users may ask the cluster through this manager.
     is_open: bool,
@@ -105,6 +106,7 @@ impl Actor {
             removed: watch::Sender::new(false),
             agent: JoinSet::new(),
             agent_stop: CancellationToken::new(),
+            agent_leaving: CancellationToken::new(),
             manager: None,
             is_open: false,
             is_evicted: false,
@@ -212,9 +214,11 @@ impl Actor {
             executor: self.environment.executor.clone(),
             notices: self.notices_tx.clone(),
         };
+        let agent = Agent::new(options);
+        self.agent_leaving = agent.leaving();
         let stop = self.agent_stop.clone();
         self.agent.spawn(async move {
-            if let Err(error) = Agent::new(options).run(stop).await {
+            if let Err(error) = agent.run(stop).await {
                 tracing::error!(
                     error = chain(&error),
                     "the agent cannot run: no task is cared for"
@@ -508,6 +512,7 @@ impl Actor {
 
     /// Stops everything, removes the swarm's containers, forgets the swarm.
     async fn erase(&mut self) -> Result<(), Error> {
+        self.agent_leaving.cancel();
         self.stop().await;
         let removed = self.environment.executor.retain(&BTreeSet::new()).await;
         // The identity goes first: without it, whatever else is left means nothing at a restart.

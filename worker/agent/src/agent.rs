@@ -14,13 +14,24 @@ use crate::{Error, ManagerDialer, Options, search};
 /// A node's agent.
 pub struct Agent {
     options: Options,
+    leaving: CancellationToken,
 }
 
 impl Agent {
     /// An agent that does nothing before it is run.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { options }
+        Self {
+            options,
+            leaving: CancellationToken::new(),
+        }
+    }
+
+    /// To be cancelled before the agent is shut down when the node leaves its swarm for good: the
+    /// goodbye then says so, and no manager waits for it to come back.
+    #[must_use]
+    pub fn leaving(&self) -> CancellationToken {
+        self.leaving.clone()
     }
 
     /// Runs the node's tasks until `shutdown`, with or without managers. Containers run on after.
@@ -57,6 +68,7 @@ impl Agent {
             executor,
             managers: Managers::open(&dir, managers),
             notices,
+            leaving: self.leaving,
             description,
         };
         keep_session(&mut context, &dialer, &shutdown).await;

@@ -34,6 +34,8 @@ pub(crate) struct Context {
     pub(crate) tasks: Tasks,
     pub(crate) managers: Managers,
     pub(crate) notices: watch::Sender<Option<NodeNotice>>,
+    /// Cancelled when the node leaves for good.
+    pub(crate) leaving: CancellationToken,
     /// The machine as last told.
     pub(crate) description: proto::objects::NodeDescription,
 }
@@ -177,7 +179,9 @@ impl Session<'_> {
     }
 
     async fn say_goodbye(&mut self, mut incoming: tonic::Streaming<wire::ManagerMessage>) -> Ended {
-        let told = self.send(agent_message::Message::Goodbye(wire::Goodbye {}));
+        let leaving = self.context.leaving.is_cancelled();
+        let goodbye = wire::Goodbye { leaving };
+        let told = self.send(agent_message::Message::Goodbye(goodbye));
         if told.is_ok() {
             // The manager ends the stream once it has noted the goodbye.
             let drain = async { while let Ok(Some(_)) = incoming.message().await {} };

@@ -58,7 +58,7 @@ fn a_broken_session_may_be_resumed_within_its_grace() {
     assert!(second.is_resumed && second.superseded.is_none());
     // The end of the old session says nothing about the new one.
     liveness.broken(node(1), first.key, secs(start, 1.4), GRACE);
-    liveness.goodbye(node(1), first.key, secs(start, 1.4));
+    liveness.goodbye(node(1), first.key, secs(start, 1.4), false);
     assert!(liveness.expire(secs(start, 4.0)).is_empty());
     liveness.broken(node(1), second.key, secs(start, 2.0), GRACE);
     assert_eq!(
@@ -93,7 +93,7 @@ fn a_goodbye_gives_time_to_replace_the_daemon() {
     let start = Instant::now();
     let mut liveness = Liveness::new();
     let session = liveness.register(node(1), "a", start, PERIOD).unwrap();
-    liveness.goodbye(node(1), session.key, start);
+    liveness.goodbye(node(1), session.key, start, false);
     // The stream ends right after the goodbye.
     liveness.broken(node(1), session.key, start, GRACE);
     assert!(liveness.expire(secs(start, 14.9)).is_empty());
@@ -101,6 +101,15 @@ fn a_goodbye_gives_time_to_replace_the_daemon() {
         expired(&mut liveness, secs(start, 15.0)),
         [(node(1), Reason::Goodbye)]
     );
+}
+
+#[test]
+fn a_node_that_leaves_for_good_is_not_waited_for() {
+    let start = Instant::now();
+    let mut liveness = Liveness::new();
+    let session = liveness.register(node(1), "a", start, PERIOD).unwrap();
+    liveness.goodbye(node(1), session.key, start, true);
+    assert_eq!(expired(&mut liveness, start), [(node(1), Reason::Left)]);
 }
 
 #[test]

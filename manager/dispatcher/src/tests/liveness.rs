@@ -117,7 +117,9 @@ async fn a_goodbye_gives_fifteen_seconds() {
     let mut fixture = Fixture::leading(&[(1, NodeState::Unknown)]).await;
     let mut agent = fixture.register(1).await.unwrap();
     agent
-        .say(agent_message::Message::Goodbye(wire::Goodbye {}))
+        .say(agent_message::Message::Goodbye(wire::Goodbye {
+            leaving: false,
+        }))
         .await;
     agent.end().await.unwrap();
     let began = tokio::time::Instant::now();

@@ -127,6 +127,11 @@ impl Inner {
         let started = Instant::now();
         let total = Duration::from_millis(self.options.proposal_timeout_ms);
         let leader_wait = Duration::from_millis(self.options.leader_wait_ms);
+        // Somebody else leads, or will soon, but perhaps not within reach of a leader cut off.
+        let quorum_wait = Duration::from_millis(self.options.contact_ms());
+        // Since when there has been no leader to do it, and since when it is this one, cut off.
+        let mut leaderless = None;
+        let mut cut_off = None;
         loop {
             self.check_running()?;
             let left = total.saturating_sub(started.elapsed());
@@ -134,21 +139,27 @@ impl Inner {
                 return Err(with_waited(on_timeout, total));
             }
             let term = self.status.borrow().term;
-            let (not_by, patience) = match attempt(left).await {
+            let outcome = attempt(left).await;
+            let since = *leaderless.get_or_insert_with(Instant::now);
+            let (not_by, patience) = match outcome {
                 Try::Done(done) => return Ok(done),
                 Try::Failed(error) => {
                     // A stopped member says so, whatever the library made of it.
                     self.check_running()?;
                     return Err(with_waited(error, started.elapsed()));
                 }
-                Try::Again(not_by) => (not_by, leader_wait),
-                // Somebody else leads, or will soon, but perhaps not within reach.
-                Try::NoQuorum => (
-                    Some(self.facts.member_id()),
-                    Duration::from_millis(self.options.contact_ms()),
-                ),
+                Try::Again(not_by) => {
+                    cut_off = None;
+                    (not_by, leader_wait.saturating_sub(since.elapsed()))
+                }
+                // Also how a leader begins: nobody has answered it yet.
+                Try::NoQuorum => {
+                    let since = *cut_off.get_or_insert_with(Instant::now);
+                    let patience = quorum_wait.saturating_sub(since.elapsed());
+                    (Some(self.facts.member_id()), patience)
+                }
             };
-            let patience = patience.saturating_sub(started.elapsed()).min(left);
+            let patience = patience.min(left);
             if patience.is_zero() {
                 return Err(Error::NoLeader);
             }
@@ -159,15 +170,17 @@ impl Inner {
     /// Waits a little for a leader other than `not_by`, or a later term.
     async fn wait_for_leader(&self, not_by: Option<u64>, term: u64, patience: Duration) {
         tokio::time::sleep(RETRY_PAUSE.min(patience)).await;
-        let known = self.status.borrow().leader.is_some();
-        // With a leader known it is only a matter of its being ready.
-        let pause = if known {
-            patience.min(RETRY_PAUSE_MAX)
-        } else {
-            patience
-        };
-        self.wait_status(pause, |status| {
-            let other = status.leader.is_some() && status.leader != not_by;
+        if self.status.borrow().leader.is_none() {
+            // Whoever it will be, also the one that was not ready a moment ago.
+            self.wait_status(patience, |status| {
+                status.leader.is_some() || status.condition != Condition::Running
+            })
+            .await;
+            return;
+        }
+        // With a leader known it is only a matter of its being ready, or of its successor.
+        self.wait_status(patience.min(RETRY_PAUSE_MAX), |status| {
+            let other = status.leader.is_some_and(|leader| Some(leader) != not_by);
             let later = status.leader.is_some() && status.term > term;
             other || later || status.condition != Condition::Running
         })

@@ -286,6 +286,22 @@ fn run(seed: u64) {
     world.advance(Duration::from_secs(600));
     assert_eq!(divergence(&world), Vec::<String>::new(), "after healing");
 
+    // Two leaders make the same missing tasks: one of each pair has to go.
+    for service in services(&world) {
+        world.update_service(service, |spec| {
+            if let ServiceMode::Replicated { replicas } = &mut spec.mode {
+                *replicas += 1;
+            }
+        });
+    }
+    world.split_leadership();
+    world.advance(Duration::from_secs(60));
+    assert_eq!(
+        divergence(&world),
+        Vec::<String>::new(),
+        "after a moment with two leaders"
+    );
+
     let drained = nodes(&world)[0];
     world.edit_node(drained, |node| node.spec.availability = Availability::Drain);
     world.advance(Duration::from_secs(120));

@@ -117,6 +117,14 @@ pub struct ExitStatus {
 }
 
 impl ExitStatus {
+    /// Whether the shim died before the container did, so that its processes had to be killed.
+    #[must_use]
+    pub fn is_of_dead_shim(&self) -> bool {
+        self.error
+            .as_ref()
+            .is_some_and(|fault| fault.step == Step::ShimDied)
+    }
+
     /// The status of a container that ended for a reason of the runtime's.
     #[must_use]
     pub fn of_fault(fault: Fault, finished_at_ns: u64) -> Self {

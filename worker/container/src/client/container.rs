@@ -99,8 +99,10 @@ impl Container {
 
     /// Waits for the end. Any number of callers may; after the end it answers at once.
     pub async fn wait(&self) -> Result<ExitStatus, Error> {
-        if let Some(status) = self.exit_status()? {
-            return Ok(status);
+        match self.exit_status()? {
+            Some(status) if status.is_of_dead_shim() => return self.settle().await,
+            Some(status) => return Ok(status),
+            None => {}
         }
         match self.ask(Request::Wait).await? {
             Some(Reply::Exited { status }) => Ok(status),

@@ -28,7 +28,11 @@ pub(super) fn settle(shared: &Shared, id: &str, dir: &Path) -> Result<ExitStatus
         id: id.to_owned(),
         fault,
     };
-    if let Some(status) = state::read(dir, EXIT_FILE).map_err(failed)? {
+    if let Some(status) = state::read::<ExitStatus>(dir, EXIT_FILE).map_err(failed)? {
+        if status.is_of_dead_shim() {
+            // Whoever wrote that may still be busy clearing; the container has ended once it is done.
+            clear_processes(shared, id, dir).map_err(failed)?;
+        }
         return Ok(status);
     }
     // An unreadable state names no shim; then there is only the closed socket to go by.

@@ -8,13 +8,14 @@ use crate::state::{self, EXIT_FILE, ExitStatus, Process, SHIM_LOG_FILE, STATE_FI
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// The most of a dead shim's last words that is repeated, in bytes.
 const LAST_WORDS_BYTES_MAX: usize = 2000;
 
-/// How long a shim whose socket has closed has to be gone.
-const SHIM_END_MAX: Timespec = Timespec {
+/// How long a process has to end: a killed one, and a shim, which closes its socket first.
+const END_MAX: Timespec = Timespec {
     tv_sec: 2,
     tv_nsec: 0,
 };
@@ -37,7 +38,8 @@ pub(super) fn settle(shared: &Shared, id: &str, dir: &Path) -> Result<ExitStatus
     }
     // An unreadable state names no shim; then there is only the closed socket to go by.
     if let Ok(Some(state)) = state::read::<State>(dir, STATE_FILE)
-        && !ends_soon(state.shim)
+        && let Some(shim) = open(state.shim)
+        && !ends_soon(&shim)
     {
         let error = io::Error::new(
             io::ErrorKind::ConnectionReset,
@@ -90,32 +92,27 @@ fn clear_processes(shared: &Shared, id: &str, dir: &Path) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Kills a process if it is still the one that was written down. The descriptor is taken first, so
-/// that the one that was checked is the one that gets the signal.
+/// A descriptor of a process, if it is still the one that was written down. The descriptor is taken
+/// first, so that the one that was checked is the one that is dealt with.
+fn open(process: Process) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(process.pid)?;
+    let descriptor = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    process.exists().then_some(descriptor)
+}
+
+/// Kills a process and waits for its end.
 fn kill(process: Process) {
-    if let Some(pid) = Pid::from_raw(process.pid)
-        && let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty())
-        && process.exists()
-    {
-        // It may end in between; then there is nothing to do.
+    if let Some(descriptor) = open(process) {
+        // It may end in between; and one that cannot end at all is its cgroup's to report.
         let _ = pidfd_send_signal(&descriptor, Signal::KILL);
+        ends_soon(&descriptor);
     }
 }
 
-/// Whether a process has ended, or does so within [`SHIM_END_MAX`]. One that is ending closes its
-/// sockets first; one that nobody has reaped yet has ended.
-fn ends_soon(process: Process) -> bool {
-    let Some(pid) = Pid::from_raw(process.pid) else {
-        return true;
-    };
-    let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty()) else {
-        return true;
-    };
-    if !process.exists() {
-        return true;
-    }
-    let mut watched = [PollFd::new(&descriptor, PollFlags::IN)];
-    poll(&mut watched, Some(&SHIM_END_MAX)).is_ok_and(|count| count > 0)
+/// Whether a process has ended, or does so within [`END_MAX`]. One that nobody has reaped yet has.
+fn ends_soon(descriptor: &OwnedFd) -> bool {
+    let mut watched = [PollFd::new(descriptor, PollFlags::IN)];
+    poll(&mut watched, Some(&END_MAX)).is_ok_and(|count| count > 0)
 }
 
 /// What the shim said before it died, or the error its silence caused.

@@ -91,8 +91,13 @@ impl Member {
 
     /// Stops taking part; a leader hands over first.
     pub async fn shutdown(self) {
-        if self.raft.status().borrow().is_leader {
-            // With nobody to hand over to there is nothing to do but go.
+        let has_successor = {
+            let status = self.raft.status();
+            let status = status.borrow();
+            status.is_leader && status.members.iter().filter(|it| it.voter).count() > 1
+        };
+        if has_successor {
+            // With nobody to take over there is nothing to do but go.
             if let Err(error) = self.raft.transfer_leadership(None).await {
                 tracing::info!(%error, "leadership could not be handed over");
             }

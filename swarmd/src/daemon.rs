@@ -1,6 +1,7 @@
 //! The daemon: its directory and socket, and at most one part in a swarm.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ca::{Identity, JoinToken, NodeFiles, PrivateKey, RootCa, Subject};
 use image::ImageStore;
@@ -23,6 +24,9 @@ use crate::state_dir::{Settings, StateDir};
 use crate::switch::ControlSwitch;
 use crate::view::Standing;
 use crate::{Error, Options, View, address, interfaces, local};
+
+/// How long a stopping daemon waits for somebody who joins or leaves.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A running daemon.
 pub struct Daemon {
@@ -144,7 +148,9 @@ impl Daemon {
 
     /// Stops everything, leadership handed over; containers run on. The directory is free after.
     pub async fn shutdown(self) {
-        if let Some(node) = self.inner.node.lock().await.take() {
+        // A join that is under way is broken off: it has nothing to stop yet.
+        let node = tokio::time::timeout(BUSY_TIMEOUT, self.inner.node.lock()).await;
+        if let Ok(Some(node)) = node.map(|mut node| node.take()) {
             node.stop().await;
         }
         self.stop.cancel();

@@ -33,3 +33,52 @@ fn names_in_use(records: &PathBuf) -> BTreeSet<String> {
     };
     entries.filter_map(name).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use types::{Meta, ServiceId, TaskId, TaskSpec, TaskState, TaskStatus, Version};
+
+    use super::*;
+
+    fn task(number: u128, image: &str, state: TaskState) -> Task {
+        let mut spec = TaskSpec::default();
+        spec.container.image = image.to_owned();
+        Task {
+            id: TaskId::from_number(number),
+            meta: Meta::default(),
+            service_id: ServiceId::from_number(1),
+            service_name: "web".to_owned(),
+            slot: 1,
+            node_id: None,
+            spec: Arc::new(spec),
+            spec_version: Version::default(),
+            status: TaskStatus {
+                state,
+                ..TaskStatus::default()
+            },
+            desired_state: TaskState::Running,
+        }
+    }
+
+    #[test]
+    fn only_tasks_that_have_not_ended_need_their_images() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = dir.path().join("tasks");
+        assert!(names_in_use(&records).is_empty(), "no agent has run yet");
+        std::fs::create_dir(&records).unwrap();
+        for task in [
+            task(1, "web:1", TaskState::Running),
+            task(2, "web:2", TaskState::Preparing),
+            task(3, "old:1", TaskState::Failed),
+        ] {
+            let record = TaskRecord {
+                task: Some((&task).into()),
+                withdrawn: false,
+            };
+            std::fs::write(records.join(task.id.as_str()), record.encode_to_vec()).unwrap();
+        }
+        std::fs::write(records.join("torn"), b"\xff\xff").unwrap();
+        let expected: BTreeSet<String> = ["web:1", "web:2"].map(str::to_owned).into();
+        assert_eq!(names_in_use(&records), expected);
+    }
+}

@@ -61,7 +61,7 @@ struct Arguments {
         long,
         value_name = "FILTER",
         env = "SWARMD_LOG",
-        default_value = "info"
+        default_value = LOG_DEFAULT
     )]
     log: String,
 
@@ -108,6 +108,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         EnvFilter::try_new(&arguments.log).with_context(|| format!("--log {:?}", arguments.log))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -232,6 +232,47 @@ async fn the_leader_is_demoted_like_any_other_but_not_the_last_manager() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_that_was_demoted_while_it_was_off_comes_back_as_worker() {
+    let mut cluster = Cluster::new().managers(3).start().await.unwrap();
+    cluster.machines[0].create_service("web", 3).await.unwrap();
+    cluster.running("web", 3).await.unwrap();
+    let node = cluster.machines[2].node_id().unwrap();
+    cluster.machines[2].power_off().await;
+    let other = cluster.leader().await.unwrap();
+    cluster.machines[other]
+        .set_role(node, NodeRole::Worker)
+        .await
+        .unwrap();
+    eventually("the group to go on without it", async || {
+        let nodes = cluster.machines[other].nodes().await?;
+        let members = nodes
+            .iter()
+            .filter_map(|it| it.node.as_ref()?.manager_status.as_ref());
+        let members = members.count();
+        ensure!(members == 2, "{members} managers");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    cluster.machines[2].power_on().await.unwrap();
+    eventually("it to be a worker", async || {
+        let view = cluster.machines[2].daemon()?.view().borrow().clone();
+        let role = view.member.as_ref().map(|member| member.role);
+        ensure!(
+            role == Some(NodeRole::Worker) && view.standing == Standing::Active,
+            "{view:?}"
+        );
+        Ok(())
+    })
+    .await
+    .unwrap();
+    cluster.ready(3).await.unwrap();
+    cluster.machines[other].scale("web", 6).await.unwrap();
+    cluster.running("web", 6).await.unwrap();
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leaving() {
     let cluster = Cluster::new().managers(3).workers(1).start().await.unwrap();
     let machines = &cluster.machines;
@@ -252,6 +293,17 @@ async fn leaving() {
         .await
         .unwrap_err();
     assert!(matches!(again, Error::NotMember), "{again}");
+    eventually("the node that left to be down", async || {
+        let nodes = machines[0].nodes().await?;
+        let statuses = nodes.into_iter().filter_map(|view| view.node?.status);
+        let left = statuses
+            .filter(|it| it.message == "node left the swarm")
+            .count();
+        ensure!(left == 1, "the managers wait for it to come back");
+        Ok(())
+    })
+    .await
+    .unwrap();
 
     let leader = cluster.leader().await.unwrap();
     let daemon = machines[leader].daemon().unwrap();

@@ -152,6 +152,12 @@ impl Core {
             .map_err(|e| failed(&e))
     }
 
+    /// Lets the library's clock tick, or not. A leader without anybody else in its group has nothing
+    /// to send and nothing to fear, so its clock only costs wake-ups.
+    pub(crate) fn keep_time(&self, enabled: bool) {
+        self.raft.runtime_config().tick(enabled);
+    }
+
     /// Keeps this member from starting elections.
     pub(crate) fn forbid_elections(&self) {
         self.raft.runtime_config().elect(false);

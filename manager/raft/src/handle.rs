@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use proto::raft::raft_server::RaftServer;
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,6 +18,8 @@ use crate::snapshot::SnapshotFile;
 use crate::transport::{Dialer, MESSAGE_BYTES_MAX, Peers};
 use crate::{Condition, DataKey, Error, GrpcService, Options, StateMachine, Status};
 
+/// Pause between two looks at a group of one, in which nobody's reachability can change.
+const ALONE_PERIOD: Duration = Duration::from_secs(2);
 /// How long a member that votes alone may take to lead again after a start.
 const ALONE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -269,8 +270,6 @@ impl Inner {
         self.tasks.spawn(async move {
             let mut changes = core.changes();
             let mut evicted = facts.evicted();
-            let mut ticks = tokio::time::interval(period);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut may_elect = true;
             loop {
                 let mut now = core.status(contact);
@@ -284,6 +283,9 @@ impl Inner {
                     may_elect = false;
                     core.forbid_elections();
                 }
+                let alone = now.is_leader && now.members.len() == 1;
+                core.keep_time(!alone);
+                let pause = if alone { ALONE_PERIOD } else { period };
                 status.send_if_modified(|last| {
                     let changed = *last != now;
                     *last = now;
@@ -293,7 +295,7 @@ impl Inner {
                     () = token.cancelled() => break,
                     () = core.changed(&mut changes) => {}
                     Ok(()) = evicted.changed() => {}
-                    _ = ticks.tick() => {}
+                    () = tokio::time::sleep(pause) => {}
                 }
             }
             status.send_modify(|last| {

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::{Event, PlanContext, Planner, Propose, ProposeError, Store, Watch};
+use store::{PlanContext, Planner, Propose, ProposeError, Store};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use types::Timestamp;
 use types::id::RandomIds;
+
+use crate::feed::Feed;
 
 /// Transactions of one plan under way at once.
 const TRANSACTIONS_IN_FLIGHT_MAX: usize = 16;
@@ -22,8 +24,8 @@ pub(crate) async fn drive(
     proposer: Arc<dyn Propose>,
     shutdown: CancellationToken,
 ) {
-    let mut watch = store.watch();
-    planner.resync(&store.state());
+    let mut feed = Feed::new(store.clone());
+    feed.resync(&mut *planner);
     loop {
         let plan = {
             let state = store.state();
@@ -35,7 +37,7 @@ pub(crate) async fn drive(
             })
         };
         if plan.transactions.is_empty() {
-            let wait = wait(&mut *planner, &mut watch, &store, plan.wake_at);
+            let wait = wait(&mut *planner, &mut feed, plan.wake_at);
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = wait => {}
@@ -46,16 +48,16 @@ pub(crate) async fn drive(
                 () = shutdown.cancelled() => return,
                 outcome = proposed => outcome,
             };
-            observe_waiting(&mut *planner, &mut watch, &store);
+            feed.catch_up(&mut *planner);
             match outcome {
                 Outcome::Applied => {}
-                Outcome::Refused => planner.resync(&store.state()),
+                Outcome::Refused => feed.resync(&mut *planner),
                 Outcome::Unknown => {
                     tokio::select! {
                         () = shutdown.cancelled() => return,
                         () = tokio::time::sleep(RETRY_PAUSE) => {}
                     }
-                    planner.resync(&store.state());
+                    feed.resync(&mut *planner);
                 }
             }
         }
@@ -110,12 +112,7 @@ async fn propose_all(
 }
 
 /// Waits for something to happen, or for the time the planner named.
-async fn wait(
-    planner: &mut dyn Planner,
-    watch: &mut Watch,
-    store: &Store,
-    wake_at: Option<Timestamp>,
-) {
+async fn wait(planner: &mut dyn Planner, feed: &mut Feed, wake_at: Option<Timestamp>) {
     let alarm = async {
         match wake_at {
             Some(at) => tokio::time::sleep(at.since(Timestamp::now())).await,
@@ -123,27 +120,7 @@ async fn wait(
         }
     };
     tokio::select! {
-        event = watch.next() => {
-            observe(planner, event, store);
-            observe_waiting(planner, watch, store);
-        }
+        () = feed.wait(planner) => {}
         () = alarm => {}
-    }
-}
-
-/// Feeds the planner whatever has been committed by now.
-fn observe_waiting(planner: &mut dyn Planner, watch: &mut Watch, store: &Store) {
-    while let Some(event) = watch.try_next() {
-        observe(planner, event, store);
-    }
-}
-
-fn observe(planner: &mut dyn Planner, event: Event, store: &Store) {
-    match event {
-        Event::Commit(commit) => commit
-            .changes
-            .iter()
-            .for_each(|change| planner.observe(change)),
-        Event::Resync => planner.resync(&store.state()),
     }
 }

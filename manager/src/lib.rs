@@ -8,6 +8,7 @@
 //! | whatever else only a leader does, given by the daemon | [`LeaderPart`] | leadership lost |
 
 mod driver;
+mod feed;
 mod leader;
 mod machine;
 mod member;

@@ -242,6 +242,18 @@ impl Node {
             .collect()
     }
 
+    /// Pids (in the machine) of its containers' first processes, whatever they run.
+    ///
+    /// # Errors
+    /// When the machine does not answer.
+    pub fn container_pids(&self) -> Result<Vec<u32>> {
+        let answer = self.order("children\tswarm-shim")?;
+        answer
+            .split_whitespace()
+            .map(|pid| Ok(pid.parse()?))
+            .collect()
+    }
+
     /// Runs `swarmctl` against this machine's daemon and returns what it printed.
     ///
     /// # Errors

@@ -198,7 +198,7 @@ impl<'a> Story<'a> {
     pub fn kill_container(&mut self) -> Result<()> {
         let node = self.lab.node(MANAGERS);
         let victim = *node
-            .pids_of("web")?
+            .container_pids()?
             .first()
             .context("a container runs on the worker")?;
         let name = node.name().to_owned();

@@ -145,6 +145,19 @@ impl Init {
                     .collect::<Vec<_>>()
                     .join(" "))
             }
+            ["children", name] => {
+                let parents: Vec<u32> = processes()
+                    .filter(|(_, program)| program == name)
+                    .map(|(pid, _)| pid)
+                    .collect();
+                let ours = processes()
+                    .map(|(pid, _)| pid)
+                    .filter(|pid| parent(*pid).is_ok_and(|parent| parents.contains(&parent)));
+                Ok(ours
+                    .map(|pid| pid.to_string())
+                    .collect::<Vec<_>>()
+                    .join(" "))
+            }
             ["rss", pid] => kib(&format!("/proc/{pid}/status"), "VmRSS:").map(|k| k.to_string()),
             ["pss"] => Ok(processes()
                 .filter_map(|(pid, name)| {
@@ -215,6 +228,16 @@ fn processes() -> impl Iterator<Item = (u32, String)> {
             .is_some_and(|rest| rest.starts_with('Z'));
         (!zombie).then(|| (pid, name.trim_end().to_owned()))
     })
+}
+
+fn parent(pid: u32) -> Result<u32> {
+    let path = format!("/proc/{pid}/status");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("PPid:"))
+        .context("no such field")?;
+    Ok(line.trim().parse()?)
 }
 
 fn kib(path: &str, field: &str) -> Result<u64> {

@@ -4,20 +4,21 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use image::{ImageId, ImageStore};
+use image::ImageStore;
 use prost::Message as _;
 use proto::dispatcher::TaskRecord;
 use types::Task;
 
 use crate::images::InUse;
 
-/// Tells whether a task that has not ended is made from an image, by the agent's records.
+/// The images that tasks which have not ended are made from, by the agent's records.
 pub(crate) fn by_tasks(records: PathBuf, images: ImageStore) -> InUse {
-    Arc::new(move |id: &ImageId| {
+    Arc::new(move || {
         let names = names_in_use(&records);
         names
             .iter()
-            .any(|name| images.resolve(name).is_ok_and(|found| found == *id))
+            .filter_map(|name| images.resolve(name).ok())
+            .collect()
     })
 }
 

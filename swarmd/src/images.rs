@@ -1,5 +1,6 @@
 //! The Images service on the local socket: archives stream into the node's image store.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -14,11 +15,14 @@ use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 use types::Timestamp;
 
+use crate::error::chain;
+
 /// Pieces of an archive waiting to be unpacked; a client sends pieces of at most a few MiB.
 const CHUNKS_WAITING_MAX: usize = 4;
 
-/// Whether a container on this node is made from an image.
-pub(crate) type InUse = Arc<dyn Fn(&ImageId) -> bool + Send + Sync>;
+/// Images that containers on this node are made from. Asked before the store is locked: the answer
+/// may itself need the store.
+pub(crate) type InUse = Arc<dyn Fn() -> BTreeSet<ImageId> + Send + Sync>;
 
 /// Serves the image store of this node.
 pub(crate) struct ImagesService {
@@ -27,7 +31,7 @@ pub(crate) struct ImagesService {
 }
 
 impl ImagesService {
-    /// Serves `store`; images for which `in_use` holds are not removed.
+    /// Serves `store`; images that `in_use` names are not removed.
     #[must_use]
     pub(crate) fn new(store: ImageStore, in_use: InUse) -> Self {
         Self { store, in_use }
@@ -141,10 +145,13 @@ impl Images for ImagesService {
     ) -> Result<Response<RemoveImageResponse>, Status> {
         let RemoveImageRequest { key, force } = request.into_inner();
         let (store, in_use) = (self.store.clone(), self.in_use.clone());
-        let removed = tokio::task::spawn_blocking(move || store.remove(&key, force, &*in_use))
-            .await
-            .map_err(lost)?
-            .map_err(|error| status(&error))?;
+        let removed = tokio::task::spawn_blocking(move || {
+            let used = in_use();
+            store.remove(&key, force, &|id| used.contains(id))
+        })
+        .await
+        .map_err(lost)?
+        .map_err(|error| status(&error))?;
         Ok(Response::new(RemoveImageResponse {
             untagged: removed.untagged.iter().map(Reference::to_string).collect(),
             deleted: removed.deleted.iter().map(ImageId::to_string).collect(),
@@ -210,24 +217,10 @@ fn status(error: &Error) -> Status {
     }
 }
 
-fn invalid(error: impl std::error::Error) -> Status {
+fn invalid(error: impl std::error::Error + 'static) -> Status {
     Status::invalid_argument(chain(&error))
 }
 
 fn lost(error: tokio::task::JoinError) -> Status {
     Status::internal(format!("the work on the image broke off: {error}"))
-}
-
-/// An error with all its causes in one sentence.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }

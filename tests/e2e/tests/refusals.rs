@@ -5,7 +5,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use harness::story::{Silent, Story};
-use harness::{Lab, Node, wait_for};
+use harness::{Lab, Node, eventually, wait_for};
 
 /// Runs swarmctl and expects it to fail with this code, saying one of these words.
 #[track_caller]
@@ -197,6 +197,13 @@ fn images() {
         "/no/such/file",
     );
     refused(node, &["image", "inspect", "nowhere"], 1, "nowhere");
+    let create = words("service create -d --name user web:1");
+    node.ctl(&create).unwrap();
+    eventually("a container made from it", Duration::from_secs(20), || {
+        Ok(!node.pids_of("web")?.is_empty())
+    })
+    .unwrap();
+    refused(node, &["image", "rm", "web:1"], 1, "use");
     assert_eq!(
         node.ctl(&["image", "ls", "-q", "--no-trunc"]).unwrap(),
         before

@@ -101,6 +101,7 @@ mod tests {
             description: None,
             status: NodeStatus::default(),
             manager_status: None,
+            network_index: 0,
         };
         Action::Create(node.into())
     }

@@ -1,7 +1,10 @@
 //! Between messages and nouns: towards the wire never fails, from it names the wrong field.
 
 mod cluster;
+mod content;
+mod network;
 mod node;
+mod reach;
 mod service;
 pub mod task;
 #[cfg(test)]

@@ -393,6 +393,7 @@ fn found(request: Init) -> Result<Founding, Error> {
             manager_token: JoinToken::generate(&bundle)?.reveal().to_string(),
         },
         revoked: [].into(),
+        gossip_keys: vec![],
     };
     let role = NodeRole::Manager;
     let node = NodeObject {
@@ -407,6 +408,7 @@ fn found(request: Init) -> Result<Founding, Error> {
         description: None,
         status: NodeStatus::default(),
         manager_status: None,
+        network_index: 0,
     };
     let key = PrivateKey::generate()?;
     let subject = Subject {

@@ -84,8 +84,7 @@ impl Executor for SimExecutor {
                 memory_bytes: 8 << 30,
             },
             engine_version: "simulated".to_owned(),
-            engine_labels: [].into(),
-        })
+            engine_labels: [].into(), network: Default::default(),})
     }
 
     fn set_node(&self, _: Arc<Node>) {}

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{ClusterId, Labels, Meta, NodeId, Timestamp};
+use crate::network::DATA_PATH_PORT_DEFAULT;
+use crate::{ClusterId, Labels, Meta, NodeId, Payload, Timestamp};
 
 /// Name of the one cluster object (S1.08).
 pub const CLUSTER_NAME: &str = "default";
@@ -24,6 +26,8 @@ pub struct Cluster {
     pub root_ca: RootCaState,
     /// Nodes removed while their certificates were still valid, and when to forget them (S11.02).
     pub revoked: BTreeMap<NodeId, Timestamp>,
+    /// Keys of the gossip between nodes, the one to send with first.
+    pub gossip_keys: Vec<Payload>,
 }
 
 /// Settings a user may change.
@@ -45,6 +49,40 @@ pub struct ClusterSpec {
     /// Life of a node certificate.
     #[serde(with = "crate::duration")]
     pub node_cert_expiry: Duration,
+    /// Settings of networks, fixed when the cluster is made.
+    pub network: ClusterNetworkSpec,
+}
+
+/// Settings of networks, fixed when the cluster is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ClusterNetworkSpec {
+    /// Pools that subnets are cut from, each with the prefix length of the pieces.
+    pub pools: Vec<SubnetPool>,
+    /// UDP port of VXLAN on every node.
+    pub data_path_port: u16,
+    /// Every overlay is encrypted, asked for or not.
+    pub encrypt_all: bool,
+}
+
+impl Default for ClusterNetworkSpec {
+    fn default() -> Self {
+        Self {
+            pools: vec![],
+            data_path_port: DATA_PATH_PORT_DEFAULT,
+            encrypt_all: false,
+        }
+    }
+}
+
+/// A pool that subnets are cut from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct SubnetPool {
+    /// All of it.
+    pub base: IpNet,
+    /// Prefix length of the pieces.
+    pub size: u8,
 }
 
 impl Default for ClusterSpec {
@@ -57,6 +95,7 @@ impl Default for ClusterSpec {
             disconnect_grace: Duration::from_millis(1500),
             snapshot_interval: 10_000,
             node_cert_expiry: Duration::from_secs(90 * 24 * 3600),
+            network: ClusterNetworkSpec::default(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::Labels;
+use crate::secret::{ConfigReference, SecretReference};
 
 /// Grace between stop signal and kill when the spec names none (S22.04).
 pub const STOP_GRACE_DEFAULT: Duration = Duration::from_secs(10);
@@ -46,6 +47,10 @@ pub struct ContainerSpec {
     pub capability_drop: Vec<String>,
     /// Resource limits of the processes.
     pub ulimits: Vec<Ulimit>,
+    /// Secrets its tasks see.
+    pub secrets: Vec<SecretReference>,
+    /// Configs its tasks see.
+    pub configs: Vec<ConfigReference>,
 }
 
 impl ContainerSpec {

@@ -131,6 +131,18 @@ id!(
     TaskId
 );
 id!(
+    /// Names a network.
+    NetworkId
+);
+id!(
+    /// Names a secret.
+    SecretId
+);
+id!(
+    /// Names a config.
+    ConfigId
+);
+id!(
     /// Names the cluster; the O of every certificate.
     ClusterId
 );

@@ -28,6 +28,8 @@ pub struct Node {
     pub status: NodeStatus,
     /// Its part in the Raft group, if it is a member.
     pub manager_status: Option<ManagerStatus>,
+    /// Small number of its own, from which addresses of the data plane follow; 0 until given.
+    pub network_index: u32,
 }
 
 impl Node {
@@ -112,6 +114,18 @@ pub struct NodeDescription {
     pub engine_version: String,
     /// Labels given to the daemon on its machine.
     pub engine_labels: Labels,
+    /// How its data plane is reached.
+    pub network: NodeNetwork,
+}
+
+/// How a node's data plane is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NodeNetwork {
+    /// Where others send VXLAN and WireGuard packets: at most one address of each family.
+    pub data_path: Vec<IpAddr>,
+    /// Its WireGuard public keys, the one to use first.
+    pub wireguard_keys: Vec<[u8; 32]>,
 }
 
 /// What the dispatcher knows of a node.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::network::{Endpoint, EndpointSpec};
 use crate::update::{UpdateConfig, UpdateStatus};
 use crate::{Labels, Meta, ServiceId, TaskSpec, Version};
 
@@ -25,6 +26,8 @@ pub struct Service {
     pub previous_spec: Option<ServiceSpec>,
     /// How far the last update has come; none when no task had to change.
     pub update_status: Option<UpdateStatus>,
+    /// What the allocator gave it.
+    pub endpoint: Endpoint,
 }
 
 /// What the user asks of a service.
@@ -44,6 +47,9 @@ pub struct ServiceSpec {
     pub update_config: UpdateConfig,
     /// Pace of rollbacks.
     pub rollback_config: UpdateConfig,
+    /// How clients reach it.
+    #[serde(rename = "EndpointSpec")]
+    pub endpoint: EndpointSpec,
 }
 
 /// How many tasks a service has.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::network::{NetworkAttachment, NetworkAttachmentSpec, PublishedPort};
 use crate::{ContainerSpec, Meta, NodeId, ServiceId, TaskId, TaskState, Timestamp, Version};
 
 /// Delay before a restart when the spec names none (S5.01).
@@ -38,6 +39,10 @@ pub struct Task {
     pub status: TaskStatus,
     /// What the orchestrator wants next.
     pub desired_state: TaskState,
+    /// Its places on networks, once the allocator gave them.
+    pub attachments: Vec<NetworkAttachment>,
+    /// Ports its node opens for it alone (publish mode host).
+    pub host_ports: Vec<PublishedPort>,
 }
 
 impl Task {
@@ -113,18 +118,10 @@ pub struct TaskSpec {
     pub restart_policy: RestartPolicy,
     /// Where it may run.
     pub placement: Placement,
-    /// Networks it is on. `none` (also when empty) or `host` so far.
+    /// Networks it is on; none listed means none but loopback.
     pub networks: Vec<NetworkAttachmentSpec>,
     /// Counter: a change replaces every task though nothing else changed.
     pub force_update: u64,
-}
-
-/// One network a task wants to be on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct NetworkAttachmentSpec {
-    /// Name or id of the network.
-    pub target: String,
 }
 
 /// Limits and reservations.

@@ -7,7 +7,8 @@ use container::spec::{CapabilityChanges, CpuQuota, Network, Resources, Rlimit};
 use container::{ContainerSpec, capability, signal};
 use image::ImageConfig;
 use types::container_spec::Ulimit;
-use types::task::{Limits, NetworkAttachmentSpec};
+use types::network::NetworkAttachmentSpec;
+use types::task::Limits;
 use types::{Labels, Task};
 
 use crate::template::{self, Place, expand};

@@ -145,6 +145,7 @@ mod tests {
                 ..NodeStatus::default()
             },
             manager_status,
+            network_index: 0,
         };
         NodeView {
             node: Some((&node).into()),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use proto::control::CreateServiceRequest;
 use types::container_spec::{Mount, Ulimit};
+use types::network::NetworkAttachmentSpec;
 use types::service::ServiceMode;
-use types::task::NetworkAttachmentSpec;
 use types::{Service, ServiceSpec};
 
 use super::flags::{SpecFlags, network};

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use types::network::NetworkAttachmentSpec;
 use types::service::ServiceMode;
-use types::task::{NetworkAttachmentSpec, RestartCondition};
+use types::task::RestartCondition;
 use types::update::{FailureAction, UpdateConfig, UpdateOrder};
 use types::{ServiceSpec, TaskSpec};
 
@@ -302,5 +303,7 @@ pub(crate) fn network(text: &str) -> Result<NetworkAttachmentSpec, String> {
     }
     Ok(NetworkAttachmentSpec {
         target: target.to_owned(),
+        aliases: vec![],
+        driver_options: Default::default(),
     })
 }

@@ -124,6 +124,7 @@ mod tests {
             spec,
             spec_version: Version::default(),
             update_status: None,
+            endpoint: types::network::Endpoint::default(),
         });
         let keys: Vec<_> = value.as_object().unwrap().keys().take(5).collect();
         assert_eq!(keys, ["ID", "Version", "CreatedAt", "UpdatedAt", "Spec"]);

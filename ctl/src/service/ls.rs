@@ -132,6 +132,7 @@ mod tests {
             spec_version: Version::default(),
             previous_spec: None,
             update_status: None,
+            endpoint: types::network::Endpoint::default(),
         };
         ServiceView {
             service: Some((&service).into()),

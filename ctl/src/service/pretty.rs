@@ -270,6 +270,7 @@ mod tests {
                 completed_at: Timestamp::from_secs(120),
                 message: "update completed".into(),
             }),
+            endpoint: Default::default(),
         };
         let pace = " Parallelism:\t1
  On failure:\tpause

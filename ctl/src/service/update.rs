@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use types::container_spec::{Mount, Ulimit};
-use types::task::NetworkAttachmentSpec;
+use types::network::NetworkAttachmentSpec;
 use types::{Labels, ServiceSpec, TaskSpec};
 
 use super::flags::{SpecFlags, command, network};

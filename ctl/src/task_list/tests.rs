@@ -38,6 +38,8 @@ fn task(number: u128, slot: u64, created: u64, state: TaskState, desired: TaskSt
             ..TaskStatus::default()
         },
         desired_state: desired,
+        attachments: vec![],
+        host_ports: vec![],
     }
 }
 

@@ -149,6 +149,7 @@ async fn fill(proposer: &LocalProposer) {
                 raft_id: 1,
                 addr: "10.0.0.1:2377".to_owned(),
             }),
+            network_index: 0,
         }));
     }
     let actions = objects.into_iter().map(Action::Create).collect();
@@ -175,6 +176,7 @@ fn ca_root() -> Cluster {
             manager_token: token(),
         },
         revoked: std::collections::BTreeMap::new(),
+        gossip_keys: vec![],
     }
 }
 
@@ -282,6 +284,8 @@ fn task(service: &Service, slot: u64, shared: &Shared) -> Task {
             ..TaskStatus::default()
         },
         desired_state,
+        attachments: vec![],
+        host_ports: vec![],
     }
 }
 
@@ -370,7 +374,8 @@ impl wire::daemon_server::Daemon for Notes {
 
     async fn init(&self, request: Request<wire::InitRequest>) -> Answer<wire::InitResponse> {
         let request = request.into_inner();
-        let spec = ClusterSpec::from(request.spec.unwrap_or_default());
+        let spec = ClusterSpec::try_from(request.spec.unwrap_or_default())
+            .expect("the test sends a valid spec");
         self.hear(format!(
             "init {} availability {} heartbeat {:?}",
             request.advertise_addr, request.availability, spec.heartbeat_period

@@ -87,6 +87,8 @@ mod tests {
                 ..TaskStatus::default()
             },
             desired_state: TaskState::Running,
+            attachments: vec![],
+            host_ports: vec![],
         }
     }
 

@@ -82,6 +82,7 @@ impl ControlApi {
             spec_version: Version::default(),
             previous_spec: None,
             update_status: None,
+            endpoint: types::network::Endpoint::default(),
         };
         self.propose(vec![Action::Create(Object::from(service))])
             .await?;

@@ -153,6 +153,8 @@ impl Fixture {
                 ..TaskStatus::default()
             },
             desired_state: TaskState::Running,
+            attachments: vec![],
+            host_ports: vec![],
         })
         .await;
         id
@@ -202,6 +204,7 @@ fn cluster() -> Cluster {
             manager_token: token(),
         },
         revoked: std::collections::BTreeMap::new(),
+        gossip_keys: vec![],
     }
 }
 
@@ -229,6 +232,7 @@ fn node(number: u64, managers: u64) -> Node {
             state: NodeState::Ready,
             ..NodeStatus::default()
         },
+        network_index: 0,
         manager_status: manager.then(|| ManagerStatus {
             raft_id: number,
             addr: format!("10.0.0.{number}:2377"),

@@ -15,8 +15,8 @@ mod update;
 
 use std::fmt::Display;
 
+use types::network::NetworkAttachmentSpec;
 use types::service::ServiceMode;
-use types::task::NetworkAttachmentSpec;
 use types::{Labels, NodeSpec, ServiceSpec};
 
 pub use cluster::cluster_spec;

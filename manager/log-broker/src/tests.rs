@@ -247,6 +247,8 @@ fn task(number: u128, node: Option<u128>) -> Task {
             ..TaskStatus::default()
         },
         desired_state: TaskState::Running,
+        attachments: vec![],
+        host_ports: vec![],
     }
 }
 

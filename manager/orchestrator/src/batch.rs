@@ -108,6 +108,8 @@ mod tests {
                 spec_version: Version { index: 1 },
                 status: TaskStatus::default(),
                 desired_state: TaskState::Running,
+                attachments: vec![],
+                host_ports: vec![],
             }))
         };
         let transactions = pack((0..30).map(|n| vec![create(n)]).collect());

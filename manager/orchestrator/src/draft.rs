@@ -131,6 +131,8 @@ impl<'a> Draft<'a> {
                 ..TaskStatus::default()
             },
             desired_state,
+            attachments: vec![],
+            host_ports: vec![],
         };
         Action::Create(task.into())
     }

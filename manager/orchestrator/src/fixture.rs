@@ -153,6 +153,7 @@ impl Fixture {
             spec_version: Version::default(),
             previous_spec: None,
             update_status: None,
+            endpoint: types::network::Endpoint::default(),
         };
         // A version far from those of tasks made earlier.
         let index = Version { index: 100 };
@@ -248,6 +249,8 @@ impl Fixture {
                 ..TaskStatus::default()
             },
             desired_state: of.desired,
+            attachments: vec![],
+            host_ports: vec![],
         };
         self.apply(at(of.made), vec![Action::Create(task.into())]);
         self
@@ -332,5 +335,6 @@ fn node(number: u128) -> Node {
             ..NodeStatus::default()
         },
         manager_status: None,
+        network_index: 0,
     }
 }

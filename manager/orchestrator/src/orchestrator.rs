@@ -53,6 +53,7 @@ impl Planner for Orchestrator {
                 (Some(Object::Node(old)), Some(_)) => self.observe_node(old, node),
                 (_, _) => self.mark_node(node.id),
             },
+            Object::Secret(_) | Object::Config(_) | Object::Network(_) => {}
             Object::Cluster(_) => {}
         }
     }

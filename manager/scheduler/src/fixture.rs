@@ -33,6 +33,7 @@ pub(crate) fn node(number: u128) -> Node {
             ..NodeStatus::default()
         },
         manager_status: None,
+        network_index: 0,
     }
 }
 
@@ -61,6 +62,8 @@ pub(crate) fn task(number: u128, service: u128, spec: &Arc<TaskSpec>) -> Task {
             ..TaskStatus::default()
         },
         desired_state: TaskState::Running,
+        attachments: vec![],
+        host_ports: vec![],
     }
 }
 

@@ -36,7 +36,11 @@ impl Planner for Scheduler {
             Object::Task(_) => self.observe_task(task(&change.old), task(&change.new)),
             Object::Node(_) => self.retry |= concerns_placement(change),
             // A task carries its own copy of all that matters here (S1.10).
-            Object::Service(_) | Object::Cluster(_) => {}
+            Object::Service(_)
+            | Object::Cluster(_)
+            | Object::Secret(_)
+            | Object::Config(_)
+            | Object::Network(_) => {}
         }
     }
 
@@ -305,7 +309,15 @@ fn is_abandoned(task: &Task) -> bool {
 fn task(object: &Option<Object>) -> Option<&Task> {
     match object {
         Some(Object::Task(task)) => Some(task),
-        Some(Object::Node(_) | Object::Service(_) | Object::Cluster(_)) | None => None,
+        Some(
+            Object::Node(_)
+            | Object::Service(_)
+            | Object::Cluster(_)
+            | Object::Secret(_)
+            | Object::Config(_)
+            | Object::Network(_),
+        )
+        | None => None,
     }
 }
 

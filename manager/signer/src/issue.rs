@@ -94,6 +94,7 @@ pub(crate) fn join(
         description: None,
         status: NodeStatus::default(),
         manager_status: None,
+        network_index: 0,
     };
     sign(cluster, node, true, csr_pem, now)
 }

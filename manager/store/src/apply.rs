@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use types::node::{Availability, NodeDescription, NodeState, NodeStatus};
-use types::{Meta, NodeId, Service, Task, TaskId, TaskState, TaskStatus, Timestamp, Version};
+use types::{Meta, NodeId, Task, TaskId, TaskState, TaskStatus, Timestamp, Version};
 
 use crate::{Action, Change, Object, ObjectId, Refusal, RefusalReason, State, Transaction};
 
@@ -89,16 +89,17 @@ impl Step {
         let taken = match &object {
             // There is one cluster, whatever its id.
             Object::Cluster(_) => self.state.cluster.is_some(),
-            Object::Node(_) | Object::Service(_) | Object::Task(_) => {
-                self.state.object(id).is_some()
-            }
+            Object::Node(_)
+            | Object::Service(_)
+            | Object::Task(_)
+            | Object::Secret(_)
+            | Object::Config(_)
+            | Object::Network(_) => self.state.object(id).is_some(),
         };
         if taken {
             return Err((RefusalReason::Exists, id.to_string()));
         }
-        if let Object::Service(service) = &object {
-            self.check_name(service)?;
-        }
+        self.check_name(&object)?;
         let meta = Meta {
             version: self.version,
             created_at: self.now,
@@ -110,7 +111,11 @@ impl Step {
                 Object::Service(service)
             }
             Object::Task(task) => Object::Task(self.share_spec(task)),
-            Object::Node(_) | Object::Cluster(_) => object,
+            Object::Node(_)
+            | Object::Cluster(_)
+            | Object::Secret(_)
+            | Object::Config(_)
+            | Object::Network(_) => object,
         };
         self.put(object.with_meta(meta));
         Ok(())
@@ -119,9 +124,9 @@ impl Step {
     fn update(&mut self, object: Object) -> Checked {
         let id = object.id();
         let old = self.stored(id, Some(object.meta().version))?;
+        self.check_name(&object)?;
         let object = match (object, &old) {
             (Object::Service(mut service), Object::Service(old)) => {
-                self.check_name(&service)?;
                 if service.spec == old.spec {
                     // Equal content keeps sharing the stored spec with the tasks made from it.
                     let service = Arc::make_mut(&mut service);
@@ -242,11 +247,31 @@ impl Step {
         }
     }
 
-    fn check_name(&self, service: &Service) -> Checked {
-        match self.state.service_by_name(&service.spec.name) {
-            Some(holder) if holder.id != service.id => Err((
+    /// Names are unique within a kind, but for those of nodes (S1.04).
+    fn check_name(&self, object: &Object) -> Checked {
+        let (name, holder) = match object {
+            Object::Node(_) | Object::Task(_) | Object::Cluster(_) => return Ok(()),
+            Object::Service(o) => {
+                let holder = self.state.service_by_name(&o.spec.name);
+                (&o.spec.name, holder.map(|o| ObjectId::Service(o.id)))
+            }
+            Object::Secret(o) => {
+                let holder = self.state.secret_by_name(&o.spec.name);
+                (&o.spec.name, holder.map(|o| ObjectId::Secret(o.id)))
+            }
+            Object::Config(o) => {
+                let holder = self.state.config_by_name(&o.spec.name);
+                (&o.spec.name, holder.map(|o| ObjectId::Config(o.id)))
+            }
+            Object::Network(o) => {
+                let holder = self.state.network_by_name(&o.spec.name);
+                (&o.spec.name, holder.map(|o| ObjectId::Network(o.id)))
+            }
+        };
+        match holder {
+            Some(holder) if holder != object.id() => Err((
                 RefusalReason::NameTaken,
-                format!("service {}", service.spec.name),
+                format!("{} {name}", object.id().kind()),
             )),
             Some(_) | None => Ok(()),
         }

@@ -132,7 +132,11 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<State, RestoreError> {
                     task.spec = shared.clone();
                 }
             }
-            Object::Node(_) | Object::Cluster(_) => {}
+            Object::Node(_)
+            | Object::Cluster(_)
+            | Object::Secret(_)
+            | Object::Config(_)
+            | Object::Network(_) => {}
         }
         state.put(object);
     }
@@ -149,6 +153,9 @@ fn object_to_wire(object: &Object) -> wire::Object {
         Object::Service(o) => Wire::Service((&**o).into()),
         Object::Task(o) => Wire::Task((&**o).into()),
         Object::Cluster(o) => Wire::Cluster((&**o).into()),
+        Object::Secret(o) => Wire::Secret((&**o).into()),
+        Object::Config(o) => Wire::Config((&**o).into()),
+        Object::Network(o) => Wire::Network((&**o).into()),
     };
     wire::Object {
         object: Some(object),
@@ -163,6 +170,9 @@ fn object_from_wire(message: wire::Object) -> Result<Object, DecodeError> {
             Wire::Service(o) => Object::Service(Arc::new(o.try_into()?)),
             Wire::Task(o) => Object::Task(Arc::new(o.try_into()?)),
             Wire::Cluster(o) => Object::Cluster(Arc::new(o.try_into()?)),
+            Wire::Secret(o) => Object::Secret(Arc::new(o.try_into()?)),
+            Wire::Config(o) => Object::Config(Arc::new(o.try_into()?)),
+            Wire::Network(o) => Object::Network(Arc::new(o.try_into()?)),
         },
     )
 }
@@ -264,6 +274,9 @@ fn id_to_wire(id: ObjectId) -> (wire::Kind, String) {
         ObjectId::Service(id) => (wire::Kind::Service, id.to_string()),
         ObjectId::Task(id) => (wire::Kind::Task, id.to_string()),
         ObjectId::Cluster(id) => (wire::Kind::Cluster, id.to_string()),
+        ObjectId::Secret(id) => (wire::Kind::Secret, id.to_string()),
+        ObjectId::Config(id) => (wire::Kind::Config, id.to_string()),
+        ObjectId::Network(id) => (wire::Kind::Network, id.to_string()),
     }
 }
 
@@ -273,12 +286,18 @@ fn id_from_wire(kind: wire::Kind, id: &str) -> Result<ObjectId, DecodeError> {
         wire::Kind::Service => Kind::Service,
         wire::Kind::Task => Kind::Task,
         wire::Kind::Cluster => Kind::Cluster,
+        wire::Kind::Secret => Kind::Secret,
+        wire::Kind::Config => Kind::Config,
+        wire::Kind::Network => Kind::Network,
     };
     Ok(match kind {
         Kind::Node => ObjectId::Node(parse_id("id", id)?),
         Kind::Service => ObjectId::Service(parse_id("id", id)?),
         Kind::Task => ObjectId::Task(parse_id("id", id)?),
         Kind::Cluster => ObjectId::Cluster(parse_id("id", id)?),
+        Kind::Secret => ObjectId::Secret(parse_id("id", id)?),
+        Kind::Config => ObjectId::Config(parse_id("id", id)?),
+        Kind::Network => ObjectId::Network(parse_id("id", id)?),
     })
 }
 

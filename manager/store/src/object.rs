@@ -3,7 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use types::{Cluster, ClusterId, Meta, Node, NodeId, Service, ServiceId, Task, TaskId};
+use types::{
+    Cluster, ClusterId, Config, ConfigId, Meta, Network, NetworkId, Node, NodeId, Secret, SecretId,
+    Service, ServiceId, Task, TaskId,
+};
 
 /// The kinds of stored objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,6 +19,12 @@ pub enum Kind {
     Task,
     /// The settings of the whole.
     Cluster,
+    /// Content only named tasks see.
+    Secret,
+    /// Content tasks can read.
+    Config,
+    /// A network.
+    Network,
 }
 
 impl fmt::Display for Kind {
@@ -25,6 +34,9 @@ impl fmt::Display for Kind {
             Self::Service => "service",
             Self::Task => "task",
             Self::Cluster => "cluster",
+            Self::Secret => "secret",
+            Self::Config => "config",
+            Self::Network => "network",
         })
     }
 }
@@ -40,6 +52,12 @@ pub enum Object {
     Task(Arc<Task>),
     /// The settings of the whole.
     Cluster(Arc<Cluster>),
+    /// Content only named tasks see.
+    Secret(Arc<Secret>),
+    /// Content tasks can read.
+    Config(Arc<Config>),
+    /// A network.
+    Network(Arc<Network>),
 }
 
 impl Object {
@@ -51,6 +69,9 @@ impl Object {
             Self::Service(o) => ObjectId::Service(o.id),
             Self::Task(o) => ObjectId::Task(o.id),
             Self::Cluster(o) => ObjectId::Cluster(o.id),
+            Self::Secret(o) => ObjectId::Secret(o.id),
+            Self::Config(o) => ObjectId::Config(o.id),
+            Self::Network(o) => ObjectId::Network(o.id),
         }
     }
 
@@ -62,6 +83,9 @@ impl Object {
             Self::Service(o) => &o.meta,
             Self::Task(o) => &o.meta,
             Self::Cluster(o) => &o.meta,
+            Self::Secret(o) => &o.meta,
+            Self::Config(o) => &o.meta,
+            Self::Network(o) => &o.meta,
         }
     }
 
@@ -84,6 +108,18 @@ impl Object {
                 Arc::make_mut(&mut o).meta = meta;
                 Self::Cluster(o)
             }
+            Self::Secret(mut o) => {
+                Arc::make_mut(&mut o).meta = meta;
+                Self::Secret(o)
+            }
+            Self::Config(mut o) => {
+                Arc::make_mut(&mut o).meta = meta;
+                Self::Config(o)
+            }
+            Self::Network(mut o) => {
+                Arc::make_mut(&mut o).meta = meta;
+                Self::Network(o)
+            }
         }
     }
 }
@@ -102,7 +138,7 @@ macro_rules! object_from {
         }
     )*};
 }
-object_from!(Node, Service, Task, Cluster);
+object_from!(Node, Service, Task, Cluster, Secret, Config, Network);
 
 /// Kind and id of a stored object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,6 +151,12 @@ pub enum ObjectId {
     Task(TaskId),
     /// The cluster's.
     Cluster(ClusterId),
+    /// A secret's.
+    Secret(SecretId),
+    /// A config's.
+    Config(ConfigId),
+    /// A network's.
+    Network(NetworkId),
 }
 
 impl ObjectId {
@@ -126,6 +168,9 @@ impl ObjectId {
             Self::Service(_) => Kind::Service,
             Self::Task(_) => Kind::Task,
             Self::Cluster(_) => Kind::Cluster,
+            Self::Secret(_) => Kind::Secret,
+            Self::Config(_) => Kind::Config,
+            Self::Network(_) => Kind::Network,
         }
     }
 }
@@ -137,6 +182,9 @@ impl fmt::Display for ObjectId {
             Self::Service(id) => write!(f, "service {id}"),
             Self::Task(id) => write!(f, "task {id}"),
             Self::Cluster(id) => write!(f, "cluster {id}"),
+            Self::Secret(id) => write!(f, "secret {id}"),
+            Self::Config(id) => write!(f, "config {id}"),
+            Self::Network(id) => write!(f, "network {id}"),
         }
     }
 }

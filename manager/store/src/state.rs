@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
-use types::{Cluster, Node, NodeId, Service, ServiceId, Task, TaskId, Version};
+use types::{
+    Cluster, Config, ConfigId, Network, NetworkId, Node, NodeId, Secret, SecretId, Service,
+    ServiceId, Task, TaskId, Version,
+};
 
 use crate::{Object, ObjectId};
 
@@ -15,7 +18,13 @@ pub struct State {
     nodes: OrdMap<NodeId, Arc<Node>>,
     services: OrdMap<ServiceId, Arc<Service>>,
     tasks: OrdMap<TaskId, Arc<Task>>,
+    secrets: OrdMap<SecretId, Arc<Secret>>,
+    configs: OrdMap<ConfigId, Arc<Config>>,
+    networks: OrdMap<NetworkId, Arc<Network>>,
     service_names: OrdMap<String, ServiceId>,
+    secret_names: OrdMap<String, SecretId>,
+    config_names: OrdMap<String, ConfigId>,
+    network_names: OrdMap<String, NetworkId>,
     tasks_by_slot: OrdSet<(ServiceId, u64, TaskId)>,
     tasks_by_node: OrdSet<(NodeId, TaskId)>,
 }
@@ -110,6 +119,60 @@ impl State {
             .map(|(_, id)| self.indexed(*id))
     }
 
+    /// The secret with this id.
+    #[must_use]
+    pub fn secret(&self, id: SecretId) -> Option<&Arc<Secret>> {
+        self.secrets.get(&id)
+    }
+
+    /// Every secret, by id.
+    pub fn secrets(&self) -> impl Iterator<Item = &Arc<Secret>> {
+        self.secrets.values()
+    }
+
+    /// The secret of this name, whatever its case (S1.04).
+    #[must_use]
+    pub fn secret_by_name(&self, name: &str) -> Option<&Arc<Secret>> {
+        self.secrets
+            .get(self.secret_names.get(&name.to_lowercase())?)
+    }
+
+    /// The config with this id.
+    #[must_use]
+    pub fn config(&self, id: ConfigId) -> Option<&Arc<Config>> {
+        self.configs.get(&id)
+    }
+
+    /// Every config, by id.
+    pub fn configs(&self) -> impl Iterator<Item = &Arc<Config>> {
+        self.configs.values()
+    }
+
+    /// The config of this name, whatever its case (S1.04).
+    #[must_use]
+    pub fn config_by_name(&self, name: &str) -> Option<&Arc<Config>> {
+        self.configs
+            .get(self.config_names.get(&name.to_lowercase())?)
+    }
+
+    /// The network with this id.
+    #[must_use]
+    pub fn network(&self, id: NetworkId) -> Option<&Arc<Network>> {
+        self.networks.get(&id)
+    }
+
+    /// Every network, by id.
+    pub fn networks(&self) -> impl Iterator<Item = &Arc<Network>> {
+        self.networks.values()
+    }
+
+    /// The network of this name, whatever its case (S1.04).
+    #[must_use]
+    pub fn network_by_name(&self, name: &str) -> Option<&Arc<Network>> {
+        self.networks
+            .get(self.network_names.get(&name.to_lowercase())?)
+    }
+
     /// The object with this id, of whatever kind.
     #[must_use]
     pub fn object(&self, id: ObjectId) -> Option<Object> {
@@ -123,16 +186,27 @@ impl State {
                 .filter(|c| c.id == id)
                 .cloned()
                 .map(Object::Cluster),
+            ObjectId::Secret(id) => self.secret(id).cloned().map(Object::Secret),
+            ObjectId::Config(id) => self.config(id).cloned().map(Object::Config),
+            ObjectId::Network(id) => self.network(id).cloned().map(Object::Network),
         }
     }
 
-    /// Every object: the cluster first, then nodes, services, tasks.
+    /// Every object: the cluster first, then nodes, networks, secrets, configs, services, tasks.
     pub fn objects(&self) -> impl Iterator<Item = Object> {
         let cluster = self.cluster.iter().cloned().map(Object::Cluster);
         let nodes = self.nodes.values().cloned().map(Object::Node);
         let services = self.services.values().cloned().map(Object::Service);
         let tasks = self.tasks.values().cloned().map(Object::Task);
-        cluster.chain(nodes).chain(services).chain(tasks)
+        let networks = self.networks.values().cloned().map(Object::Network);
+        let secrets = self.secrets.values().cloned().map(Object::Secret);
+        let configs = self.configs.values().cloned().map(Object::Config);
+        let named = networks.chain(secrets).chain(configs);
+        cluster
+            .chain(nodes)
+            .chain(named)
+            .chain(services)
+            .chain(tasks)
     }
 
     fn indexed(&self, id: TaskId) -> &Arc<Task> {
@@ -162,6 +236,21 @@ impl State {
                 self.tasks.insert(task.id, task);
             }
             Object::Cluster(cluster) => self.cluster = Some(cluster),
+            Object::Secret(secret) => {
+                self.secret_names
+                    .insert(secret.spec.name.to_lowercase(), secret.id);
+                self.secrets.insert(secret.id, secret);
+            }
+            Object::Config(config) => {
+                self.config_names
+                    .insert(config.spec.name.to_lowercase(), config.id);
+                self.configs.insert(config.id, config);
+            }
+            Object::Network(network) => {
+                self.network_names
+                    .insert(network.spec.name.to_lowercase(), network.id);
+                self.networks.insert(network.id, network);
+            }
         }
         old
     }
@@ -183,6 +272,21 @@ impl State {
                     self.tasks_by_node.remove(&(node, task.id));
                 }
                 Some(Object::Task(task))
+            }
+            ObjectId::Secret(id) => {
+                let secret = self.secrets.remove(&id)?;
+                self.secret_names.remove(&secret.spec.name.to_lowercase());
+                Some(Object::Secret(secret))
+            }
+            ObjectId::Config(id) => {
+                let config = self.configs.remove(&id)?;
+                self.config_names.remove(&config.spec.name.to_lowercase());
+                Some(Object::Config(config))
+            }
+            ObjectId::Network(id) => {
+                let network = self.networks.remove(&id)?;
+                self.network_names.remove(&network.spec.name.to_lowercase());
+                Some(Object::Network(network))
             }
             ObjectId::Cluster(id) => {
                 if self.cluster.as_ref()?.id == id {

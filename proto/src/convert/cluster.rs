@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use types::cluster::RootCaState;
-use types::{Cluster, ClusterSpec, Timestamp};
+use types::cluster::{ClusterNetworkSpec, RootCaState, SubnetPool};
+use types::{Cluster, ClusterSpec, Payload, Timestamp};
 
 use super::{ConvertError, nanos, parse, required};
 use crate::objects;
@@ -14,12 +14,14 @@ impl From<&Cluster> for objects::Cluster {
             .revoked
             .iter()
             .map(|(id, until)| (id.to_string(), until.0));
+        let gossip_keys = cluster.gossip_keys.iter();
         Self {
             id: cluster.id.to_string(),
             meta: Some((&cluster.meta).into()),
             spec: Some((&cluster.spec).into()),
             root_ca: Some((&cluster.root_ca).into()),
             revoked: revoked.collect(),
+            gossip_keys: gossip_keys.map(|key| key.bytes().to_vec()).collect(),
         }
     }
 }
@@ -35,9 +37,10 @@ impl TryFrom<objects::Cluster> for Cluster {
         Ok(Self {
             id: parse("id", &message.id)?,
             meta: message.meta.unwrap_or_default().into(),
-            spec: required("spec", message.spec)?.into(),
+            spec: required("spec", message.spec)?.try_into()?,
             root_ca: required("root_ca", message.root_ca)?.into(),
             revoked,
+            gossip_keys: message.gossip_keys.into_iter().map(Payload::new).collect(),
         })
     }
 }
@@ -51,20 +54,61 @@ impl From<&ClusterSpec> for objects::ClusterSpec {
             disconnect_grace: nanos(spec.disconnect_grace),
             snapshot_interval: spec.snapshot_interval,
             node_cert_expiry: nanos(spec.node_cert_expiry),
+            network: Some((&spec.network).into()),
         }
     }
 }
 
-impl From<objects::ClusterSpec> for ClusterSpec {
-    fn from(message: objects::ClusterSpec) -> Self {
-        Self {
+impl TryFrom<objects::ClusterSpec> for ClusterSpec {
+    type Error = ConvertError;
+    fn try_from(message: objects::ClusterSpec) -> Result<Self, ConvertError> {
+        let network = message.network.map(TryInto::try_into).transpose()?;
+        Ok(Self {
             labels: message.labels.into_iter().collect(),
             task_history_limit: message.task_history_limit,
             heartbeat_period: Duration::from_nanos(message.heartbeat_period),
             disconnect_grace: Duration::from_nanos(message.disconnect_grace),
             snapshot_interval: message.snapshot_interval,
             node_cert_expiry: Duration::from_nanos(message.node_cert_expiry),
+            network: network.unwrap_or_default(),
+        })
+    }
+}
+
+impl From<&ClusterNetworkSpec> for objects::ClusterNetworkSpec {
+    fn from(spec: &ClusterNetworkSpec) -> Self {
+        let pools = spec.pools.iter();
+        Self {
+            pools: pools
+                .map(|pool| objects::SubnetPool {
+                    base: pool.base.to_string(),
+                    size: pool.size.into(),
+                })
+                .collect(),
+            data_path_port: spec.data_path_port.into(),
+            encrypt_all: spec.encrypt_all,
         }
+    }
+}
+
+impl TryFrom<objects::ClusterNetworkSpec> for ClusterNetworkSpec {
+    type Error = ConvertError;
+    fn try_from(message: objects::ClusterNetworkSpec) -> Result<Self, ConvertError> {
+        let pools = message.pools.into_iter().map(|pool| {
+            Ok(SubnetPool {
+                base: parse("network.pools.base", &pool.base)?,
+                size: u8::try_from(pool.size).map_err(|_| {
+                    ConvertError::new("network.pools.size", format!("{} is above 128", pool.size))
+                })?,
+            })
+        });
+        Ok(Self {
+            pools: pools.collect::<Result<_, ConvertError>>()?,
+            data_path_port: u16::try_from(message.data_path_port).map_err(|_| {
+                ConvertError::new("network.data_path_port", "is not a port, 0 to 65535 is")
+            })?,
+            encrypt_all: message.encrypt_all,
+        })
     }
 }
 

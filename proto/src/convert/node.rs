@@ -1,9 +1,12 @@
 //! A node's messages.
 
-use types::node::{Availability, ManagerStatus, NodeDescription, NodeState, NodeStatus};
+use types::node::{
+    Availability, ManagerStatus, NodeDescription, NodeNetwork, NodeState, NodeStatus,
+};
 use types::task::{Platform, Resources};
 use types::{Node, NodeRole, NodeSpec};
 
+use super::reach::wireguard_keys;
 use super::{ConvertError, enums, known, parse, required};
 use crate::objects;
 
@@ -39,6 +42,7 @@ impl From<&Node> for objects::Node {
             description: node.description.as_ref().map(Into::into),
             status: Some((&node.status).into()),
             manager_status: node.manager_status.as_ref().map(Into::into),
+            network_index: node.network_index,
         }
     }
 }
@@ -54,6 +58,7 @@ impl TryFrom<objects::Node> for Node {
             description: message.description.map(TryInto::try_into).transpose()?,
             status: message.status.unwrap_or_default().try_into()?,
             manager_status: message.manager_status.map(Into::into),
+            network_index: message.network_index,
         })
     }
 }
@@ -88,6 +93,7 @@ impl From<&NodeDescription> for objects::NodeDescription {
             resources: Some((&told.resources).into()),
             engine_version: told.engine_version.clone(),
             engine_labels: told.engine_labels.clone().into_iter().collect(),
+            network: Some((&told.network).into()),
         }
     }
 }
@@ -101,6 +107,30 @@ impl TryFrom<objects::NodeDescription> for NodeDescription {
             resources: message.resources.unwrap_or_default().into(),
             engine_version: message.engine_version,
             engine_labels: message.engine_labels.into_iter().collect(),
+            network: message.network.unwrap_or_default().try_into()?,
+        })
+    }
+}
+
+impl From<&NodeNetwork> for objects::NodeNetwork {
+    fn from(network: &NodeNetwork) -> Self {
+        let keys = network.wireguard_keys.iter();
+        Self {
+            data_path: network.data_path.iter().map(ToString::to_string).collect(),
+            wireguard_keys: keys.map(|key| key.to_vec()).collect(),
+        }
+    }
+}
+
+impl TryFrom<objects::NodeNetwork> for NodeNetwork {
+    type Error = ConvertError;
+    fn try_from(message: objects::NodeNetwork) -> Result<Self, ConvertError> {
+        let data_path = message.data_path.iter();
+        Ok(Self {
+            data_path: data_path
+                .map(|address| parse("data_path", address))
+                .collect::<Result<_, _>>()?,
+            wireguard_keys: wireguard_keys(message.wireguard_keys)?,
         })
     }
 }

@@ -44,6 +44,7 @@ impl From<&Service> for objects::Service {
             spec_version: service.spec_version.index,
             previous_spec: service.previous_spec.as_ref().map(Into::into),
             update_status: service.update_status.as_ref().map(Into::into),
+            endpoint: Some((&service.endpoint).into()),
         }
     }
 }
@@ -60,6 +61,7 @@ impl TryFrom<objects::Service> for Service {
             },
             previous_spec: message.previous_spec.map(TryInto::try_into).transpose()?,
             update_status: message.update_status.map(TryInto::try_into).transpose()?,
+            endpoint: message.endpoint.unwrap_or_default().try_into()?,
         })
     }
 }
@@ -79,6 +81,7 @@ impl From<&ServiceSpec> for objects::ServiceSpec {
             mode: Some(mode),
             update_config: Some((&spec.update_config).into()),
             rollback_config: Some((&spec.rollback_config).into()),
+            endpoint: Some((&spec.endpoint).into()),
         }
     }
 }
@@ -106,6 +109,7 @@ impl TryFrom<objects::ServiceSpec> for ServiceSpec {
             mode,
             update_config: config(message.update_config)?,
             rollback_config: config(message.rollback_config)?,
+            endpoint: message.endpoint.unwrap_or_default().try_into()?,
         })
     }
 }

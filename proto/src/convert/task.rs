@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use types::container_spec::{Mount, MountKind, Ulimit};
 use types::task::{
-    ContainerStatus, Limits, NetworkAttachmentSpec, Placement, ResourceRequirements,
-    RestartCondition, RestartPolicy,
+    ContainerStatus, Limits, Placement, ResourceRequirements, RestartCondition, RestartPolicy,
 };
 use types::{ContainerSpec, Task, TaskSpec, TaskState, TaskStatus, Timestamp, Version};
 
+use super::network::all;
 use super::{ConvertError, enums, known, nanos, parse, required};
 use crate::objects;
 
@@ -46,6 +46,8 @@ impl From<&Task> for objects::Task {
             spec_version: task.spec_version.index,
             status: Some((&task.status).into()),
             desired_state: task.desired_state.number().into(),
+            attachments: task.attachments.iter().map(Into::into).collect(),
+            host_ports: task.host_ports.iter().map(Into::into).collect(),
         }
     }
 }
@@ -70,6 +72,8 @@ impl TryFrom<objects::Task> for Task {
             },
             status: message.status.unwrap_or_default().try_into()?,
             desired_state: task_state("desired_state", message.desired_state)?,
+            attachments: all(message.attachments)?,
+            host_ports: all(message.host_ports)?,
         })
     }
 }
@@ -132,11 +136,7 @@ impl From<&TaskSpec> for objects::TaskSpec {
             reservations: Some((&spec.resources.reservations).into()),
             restart_policy: Some((&spec.restart_policy).into()),
             placement: Some((&spec.placement).into()),
-            networks: networks
-                .map(|n| objects::NetworkAttachmentSpec {
-                    target: n.target.clone(),
-                })
-                .collect(),
+            networks: networks.map(Into::into).collect(),
             force_update: spec.force_update,
         }
     }
@@ -155,9 +155,7 @@ impl TryFrom<objects::TaskSpec> for TaskSpec {
             },
             restart_policy: restart.unwrap_or_default(),
             placement: message.placement.unwrap_or_default().into(),
-            networks: networks
-                .map(|n| NetworkAttachmentSpec { target: n.target })
-                .collect(),
+            networks: networks.map(Into::into).collect(),
             force_update: message.force_update,
         })
     }
@@ -247,6 +245,8 @@ impl From<&ContainerSpec> for objects::ContainerSpec {
             capability_add: spec.capability_add.clone(),
             capability_drop: spec.capability_drop.clone(),
             ulimits: spec.ulimits.iter().map(Into::into).collect(),
+            secrets: spec.secrets.iter().map(Into::into).collect(),
+            configs: spec.configs.iter().map(Into::into).collect(),
         }
     }
 }
@@ -272,6 +272,8 @@ impl TryFrom<objects::ContainerSpec> for ContainerSpec {
             capability_add: message.capability_add,
             capability_drop: message.capability_drop,
             ulimits: message.ulimits.into_iter().map(Into::into).collect(),
+            secrets: all(message.secrets)?,
+            configs: all(message.configs)?,
         })
     }
 }

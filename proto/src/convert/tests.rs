@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use types::cluster::RootCaState;
 use types::container_spec::{Mount, MountKind, Ulimit};
+use types::network::NetworkAttachmentSpec;
 use types::node::{Availability, ManagerStatus, NodeDescription, NodeState, NodeStatus};
 use types::service::ServiceMode;
 use types::task::{
-    ContainerStatus, Limits, NetworkAttachmentSpec, Placement, Platform, ResourceRequirements,
-    Resources, RestartCondition, RestartPolicy,
+    ContainerStatus, Limits, Placement, Platform, ResourceRequirements, Resources,
+    RestartCondition, RestartPolicy,
 };
 use types::update::{FailureAction, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus};
 use types::{
@@ -63,6 +64,8 @@ fn task_spec() -> TaskSpec {
                 soft: 1,
                 hard: -1,
             }],
+            configs: vec![],
+            secrets: vec![],
         },
         resources: ResourceRequirements {
             limits: Limits {
@@ -92,6 +95,8 @@ fn task_spec() -> TaskSpec {
         },
         networks: vec![NetworkAttachmentSpec {
             target: "host".into(),
+            aliases: vec![],
+            driver_options: Default::default(),
         }],
         force_update: 3,
     }
@@ -113,6 +118,7 @@ fn service_spec() -> ServiceSpec {
         mode: ServiceMode::Replicated { replicas: 5 },
         update_config: config,
         rollback_config: UpdateConfig::default(),
+        endpoint: Default::default(),
     }
 }
 
@@ -137,6 +143,7 @@ fn a_service_survives_the_wire() {
                 completed_at: Timestamp(2),
                 message: "m".into(),
             }),
+            endpoint: Default::default(),
         };
         assert_eq!(
             Service::try_from(objects::Service::from(&service)),
@@ -171,6 +178,8 @@ fn a_task_survives_the_wire() {
                 applied_at: Timestamp(3),
             },
             desired_state: TaskState::Shutdown,
+            attachments: vec![],
+            host_ports: vec![],
         };
         assert_eq!(Task::try_from(objects::Task::from(&task)), Ok(task));
     }
@@ -199,6 +208,7 @@ fn a_node_and_the_cluster_survive_the_wire() {
             },
             engine_version: "1".into(),
             engine_labels: labels(),
+            network: Default::default(),
         }),
         status: NodeStatus {
             state: NodeState::Ready,
@@ -209,6 +219,7 @@ fn a_node_and_the_cluster_survive_the_wire() {
             raft_id: u64::MAX,
             addr: "10.0.0.1:2377".into(),
         }),
+        network_index: 0,
     };
     assert_eq!(Node::try_from(objects::Node::from(&node)), Ok(node));
 
@@ -227,6 +238,7 @@ fn a_node_and_the_cluster_survive_the_wire() {
             manager_token: "m".into(),
         },
         revoked: [(NodeId::from_number(8), Timestamp(5))].into(),
+        gossip_keys: vec![],
     };
     assert_eq!(
         Cluster::try_from(objects::Cluster::from(&cluster)),
@@ -243,6 +255,7 @@ fn wrong_fields_are_named() {
         spec_version: Version::default(),
         previous_spec: None,
         update_status: None,
+        endpoint: types::network::Endpoint::default(),
     };
     let good = objects::Service::from(&service);
     let field = |message: objects::Service| Service::try_from(message).unwrap_err().field;

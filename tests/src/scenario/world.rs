@@ -286,8 +286,7 @@ impl World {
                 message: String::new(),
                 addr: Some([10, 0, 0, octet].into()),
             },
-            manager_status: None,
-        };
+            manager_status: None, network_index: 0,};
         self.must(vec![Action::Create(node.into())]);
         self.workers.add(id);
         id
@@ -356,6 +355,7 @@ impl World {
             spec_version: Version::default(),
             previous_spec: None,
             update_status: None,
+            endpoint: types::network::Endpoint::default(),
         };
         self.commit(vec![Action::Create(service.into())])?;
         Ok(id)
@@ -423,8 +423,7 @@ impl World {
                     worker_token: String::new(),
                     manager_token: String::new(),
                 },
-                revoked: std::collections::BTreeMap::new(),
-            }))),
+                revoked: std::collections::BTreeMap::new(), gossip_keys: vec![],}))),
         };
         self.must(vec![action]);
     }

@@ -34,6 +34,7 @@ fn node() -> Node {
             ..NodeStatus::default()
         },
         manager_status: None,
+        network_index: 0,
     }
 }
 

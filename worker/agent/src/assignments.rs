@@ -55,8 +55,23 @@ impl Cursor {
                         tracing::error!(%error, "told to remove a task without a valid id")
                     }
                 },
+                Some(
+                    Change::UpdateSecret(_)
+                    | Change::RemoveSecret(_)
+                    | Change::UpdateConfig(_)
+                    | Change::RemoveConfig(_)
+                    | Change::UpdateNetwork(_)
+                    | Change::RemoveNetwork(_)
+                    | Change::UpdateEndpoint(_)
+                    | Change::RemoveEndpoint(_)
+                    | Change::UpdateService(_)
+                    | Change::RemoveService(_)
+                    | Change::UpdatePeer(_)
+                    | Change::RemovePeer(_)
+                    | Change::NetworkSettings(_),
+                )
                 // A kind of dependency that this release does not know.
-                None => tracing::warn!("ignored an assignment of an unknown kind"),
+                | None => tracing::warn!("ignored an assignment of an unknown kind"),
             }
         }
         Ok(changes)

@@ -26,6 +26,8 @@ pub(crate) fn task(number: u128) -> Task {
             ..TaskStatus::default()
         },
         desired_state: TaskState::Running,
+        attachments: vec![],
+        host_ports: vec![],
     }
 }
 

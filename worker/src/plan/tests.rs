@@ -22,6 +22,8 @@ pub(crate) fn task() -> Task {
         spec_version: Version::default(),
         status: TaskStatus::default(),
         desired_state: TaskState::Running,
+        attachments: vec![],
+        host_ports: vec![],
     }
 }
 
@@ -253,6 +255,8 @@ fn networks_are_none_or_the_machines() {
         let plan = planned(&image(), |spec| {
             let attachments = targets.iter().map(|target| NetworkAttachmentSpec {
                 target: (*target).to_owned(),
+                aliases: vec![],
+                driver_options: Default::default(),
             });
             spec.networks = attachments.collect();
         });

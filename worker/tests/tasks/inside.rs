@@ -2,7 +2,7 @@
 
 use types::TaskState;
 use types::container_spec::{Mount, MountKind, Ulimit};
-use types::task::NetworkAttachmentSpec;
+use types::network::NetworkAttachmentSpec;
 
 use crate::machine::{Machine, output, run, sh, with};
 
@@ -89,6 +89,8 @@ async fn networks_are_none_or_the_machines() {
     let host = with(sh(1, script), |spec| {
         spec.networks = vec![NetworkAttachmentSpec {
             target: "host".to_owned(),
+            aliases: vec![],
+            driver_options: Default::default(),
         }];
     });
     let seen = output(&machine, host).await;

@@ -176,6 +176,8 @@ pub(crate) fn sh(number: u128, script: &str) -> Task {
             ..TaskStatus::default()
         },
         desired_state: TaskState::Running,
+        attachments: vec![],
+        host_ports: vec![],
     }
 }
 

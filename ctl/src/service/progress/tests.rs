@@ -35,6 +35,7 @@ fn picture(replicas: u64, status: Option<UpdateState>, tasks: Vec<TaskProgress>)
             state,
             ..UpdateStatus::default()
         }),
+        endpoint: Default::default(),
     };
     let view = ServiceView {
         service: Some((&service).into()),

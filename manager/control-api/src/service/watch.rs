@@ -110,9 +110,19 @@ impl ServiceWatch {
             // A node that comes or goes changes the count of what runs.
             Object::Node(node) => match &change.old {
                 Some(Object::Node(old)) => old.status.state != node.status.state,
-                Some(Object::Service(_) | Object::Task(_) | Object::Cluster(_)) | None => false,
+                Some(
+                    Object::Service(_)
+                    | Object::Task(_)
+                    | Object::Cluster(_)
+                    | Object::Secret(_)
+                    | Object::Config(_)
+                    | Object::Network(_),
+                )
+                | None => false,
             },
-            Object::Cluster(_) => false,
+            Object::Cluster(_) | Object::Secret(_) | Object::Config(_) | Object::Network(_) => {
+                false
+            }
         }
     }
 }

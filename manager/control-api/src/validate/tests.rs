@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use types::ServiceSpec;
 use types::container_spec::{Mount, MountKind, Ulimit};
+use types::network::NetworkAttachmentSpec;
 use types::service::ServiceMode;
-use types::task::NetworkAttachmentSpec;
 
 use super::*;
 use crate::testing::spec;
@@ -383,6 +383,8 @@ fn networks_there_are() {
         outcome(|spec| {
             let network = |target: &&str| NetworkAttachmentSpec {
                 target: (*target).to_owned(),
+                aliases: vec![],
+                driver_options: Default::default(),
             };
             Arc::make_mut(&mut spec.task).networks = targets.iter().map(network).collect();
         })

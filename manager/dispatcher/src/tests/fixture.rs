@@ -298,6 +298,7 @@ fn cluster() -> Cluster {
             manager_token: String::new(),
         },
         revoked: Default::default(),
+        gossip_keys: vec![],
     }
 }
 
@@ -313,6 +314,7 @@ pub(crate) fn node(number: u128, state: NodeState) -> Node {
             ..NodeStatus::default()
         },
         manager_status: None,
+        network_index: 0,
     }
 }
 
@@ -337,5 +339,7 @@ pub(crate) fn task(number: u128, node: u128, state: TaskState) -> Task {
         spec_version: Version::default(),
         status: status(state),
         desired_state: TaskState::Running,
+        attachments: vec![],
+        host_ports: vec![],
     }
 }

@@ -19,6 +19,7 @@ fn changes(set: &wire::Assignments) -> Vec<(u128, Option<u32>)> {
     let change = |change: &wire::AssignmentChange| match change.change.as_ref().unwrap() {
         Change::UpdateTask(task) => (number(&task.id), Some(task.desired_state)),
         Change::RemoveTask(id) => (number(id), None),
+        other => panic!("an assignment of tasks alone, not {other:?}"),
     };
     set.changes.iter().map(change).collect()
 }

@@ -36,6 +36,7 @@ fn limited(fixture: Fixture, limit: i64) -> Fixture {
             manager_token: String::new(),
         },
         revoked: std::collections::BTreeMap::new(),
+        gossip_keys: vec![],
     };
     fixture.apply(
         at(0),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use types::task::{NetworkAttachmentSpec, RestartCondition};
+use types::network::NetworkAttachmentSpec;
+use types::task::RestartCondition;
 use types::{NodeId, Task};
 
 use super::*;

@@ -36,6 +36,7 @@ async fn fixture() -> Fixture {
             manager_token: manager_token.clone(),
         },
         revoked: std::collections::BTreeMap::new(),
+        gossip_keys: vec![],
     };
     let store = Store::new();
     let proposer = LocalProposer::new(store.clone());

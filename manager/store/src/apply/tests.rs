@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use types::node::ManagerStatus;
-use types::{Node, NodeRole, NodeSpec, ServiceId, ServiceSpec, TaskSpec};
+use types::{Node, NodeRole, NodeSpec, Service, ServiceId, ServiceSpec, TaskSpec};
 
 use super::*;
 
@@ -45,6 +45,7 @@ fn service(id: u128, name: &str) -> Service {
         spec_version: Version::default(),
         previous_spec: None,
         update_status: None,
+        endpoint: types::network::Endpoint::default(),
     }
 }
 
@@ -63,6 +64,8 @@ fn task(id: u128, service: u128, state: TaskState) -> Task {
             ..TaskStatus::default()
         },
         desired_state: TaskState::Running,
+        attachments: vec![],
+        host_ports: vec![],
     }
 }
 
@@ -81,6 +84,7 @@ fn node(id: u128, state: NodeState, availability: Availability) -> Node {
             ..NodeStatus::default()
         },
         manager_status: None::<ManagerStatus>,
+        network_index: 0,
     }
 }
 

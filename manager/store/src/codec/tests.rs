@@ -23,6 +23,7 @@ fn service() -> Service {
         spec_version: Version::default(),
         previous_spec: None,
         update_status: None,
+        endpoint: types::network::Endpoint::default(),
     }
 }
 
@@ -38,6 +39,8 @@ fn task(number: u128) -> Task {
         spec_version: Version { index: 1 },
         status: TaskStatus::default(),
         desired_state: TaskState::Running,
+        attachments: vec![],
+        host_ports: vec![],
     }
 }
 
@@ -56,6 +59,7 @@ fn node() -> Node {
             ..NodeStatus::default()
         },
         manager_status: None,
+        network_index: 0,
     }
 }
 

@@ -78,6 +78,8 @@ fn task(state: TaskState, desired: TaskState) -> Task {
             ..TaskStatus::default()
         },
         desired_state: desired,
+        attachments: vec![],
+        host_ports: vec![],
     }
 }
 

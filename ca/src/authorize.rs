@@ -13,11 +13,12 @@ use std::task::{Context, Poll};
 use futures::future::Either;
 use tonic::Status;
 use tower::{Layer, Service};
+use types::access::ClientRole;
 use types::{NodeId, NodeRole, Timestamp};
 
 use crate::tls::ConnInfo;
 use crate::unix::UnixPeer;
-use crate::{PeerIdentity, Tls};
+use crate::{Certified, ClientIdentity, PeerIdentity, Tls};
 
 mod decision;
 mod forward;
@@ -36,6 +37,22 @@ pub enum Caller {
     Manager,
     /// A process on this machine, over the local socket.
     Local,
+    /// A user of another machine who may look.
+    Reader,
+    /// A user of another machine who may look and change.
+    Operator,
+}
+
+impl Caller {
+    /// Every kind there is, in the order of tables.
+    pub const ALL: [Self; 6] = [
+        Self::Worker,
+        Self::Manager,
+        Self::Local,
+        Self::Operator,
+        Self::Reader,
+        Self::Anyone,
+    ];
 }
 
 impl fmt::Display for Caller {
@@ -45,6 +62,8 @@ impl fmt::Display for Caller {
             Self::Worker => "a worker",
             Self::Manager => "a manager",
             Self::Local => "a local user",
+            Self::Reader => "a remote reader",
+            Self::Operator => "a remote operator",
         })
     }
 }
@@ -57,8 +76,11 @@ pub type Rule = (&'static str, &'static [Caller]);
 pub enum Peer {
     /// No certificate.
     Anonymous,
-    /// A node, by its verified certificate.
+    /// A node, by its verified certificate. The role is the one that counts: a demoted manager is
+    /// a worker, whatever its certificate says.
     Node(PeerIdentity),
+    /// A user of another machine, by a verified certificate.
+    Client(ClientIdentity),
     /// A process on the machine that took the request.
     Local(UnixPeer),
 }
@@ -74,6 +96,10 @@ impl Peer {
                 NodeRole::Manager => Caller::Manager,
             },
             Self::Local(_) => Caller::Local,
+            Self::Client(client) => match client.role {
+                ClientRole::Reader => Caller::Reader,
+                ClientRole::Operator => Caller::Operator,
+            },
         }
     }
 }
@@ -95,7 +121,7 @@ impl Origin {
     pub fn node(&self) -> Option<&PeerIdentity> {
         match &self.peer {
             Peer::Node(node) => Some(node),
-            Peer::Anonymous | Peer::Local(_) => None,
+            Peer::Anonymous | Peer::Local(_) | Peer::Client(_) => None,
         }
     }
 }
@@ -134,8 +160,19 @@ pub fn node<T>(request: &tonic::Request<T>) -> Result<&PeerIdentity, Status> {
 #[error("there are two rules for {0}")]
 pub struct DuplicateRule(pub &'static str);
 
-/// Whether a removed node's certificate must no longer be honoured.
-pub type Revoked = Arc<dyn Fn(&NodeId) -> bool + Send + Sync>;
+/// What the cluster says of somebody whose certificate is in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The certificate counts.
+    Good,
+    /// It must no longer be honoured: the node was removed, the client revoked.
+    Removed,
+    /// A manager's certificate from before its node became a worker: it counts as a worker's.
+    Demoted,
+}
+
+/// Asks the cluster about whoever showed a certificate.
+pub type Registry = Arc<dyn Fn(&Certified) -> Verdict + Send + Sync>;
 
 /// The layer, for `tonic::transport::Server::layer`.
 #[derive(Clone)]
@@ -146,20 +183,21 @@ pub struct Authorize {
 struct Policy {
     rules: HashMap<&'static str, &'static [Caller]>,
     tls: Tls,
-    revoked: Revoked,
+    registry: Registry,
 }
 
 impl Authorize {
     /// A layer for these rules. An RPC without a rule is refused to everybody.
     ///
-    /// `tls` says which cluster this node is in; `revoked` is asked for each RPC of a node.
+    /// `tls` says which cluster this node is in; `registry` is asked for each RPC that comes with a
+    /// certificate.
     ///
     /// # Errors
     /// When two rules speak of the same RPC.
     pub fn new(
         rules: impl IntoIterator<Item = Rule>,
         tls: Tls,
-        revoked: Revoked,
+        registry: Registry,
     ) -> Result<Self, DuplicateRule> {
         let mut by_path = HashMap::new();
         for (path, callers) in rules {
@@ -171,7 +209,7 @@ impl Authorize {
             policy: Arc::new(Policy {
                 rules: by_path,
                 tls,
-                revoked,
+                registry,
             }),
         })
     }
@@ -186,7 +224,7 @@ impl Policy {
             rules: &self.rules,
             own_cluster: self.tls.identity().map(|identity| identity.cluster_id()),
             now: Timestamp::now(),
-            revoked: &*self.revoked,
+            registry: &*self.registry,
         };
         let origin = question.decide(direct, forwarded.as_ref())?;
         request.extensions_mut().insert(origin);
@@ -202,7 +240,11 @@ fn origin_of(extensions: &http::Extensions) -> Result<Origin, Denial> {
         forwarded_by: None,
     };
     if let Some(conn) = extensions.get::<ConnInfo>() {
-        let peer = conn.peer.map_or(Peer::Anonymous, Peer::Node);
+        let peer = match conn.peer {
+            None => Peer::Anonymous,
+            Some(Certified::Node(node)) => Peer::Node(node),
+            Some(Certified::Client(client)) => Peer::Client(client),
+        };
         Ok(direct(peer, Some(conn.remote_addr)))
     } else if let Some(local) = extensions.get::<UnixPeer>() {
         Ok(direct(Peer::Local(*local), None))

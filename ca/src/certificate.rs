@@ -10,13 +10,14 @@ use x509_parser::oid_registry::{
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 use x509_parser::time::ASN1Time;
 
-use crate::subject::role_of;
-use crate::{Error, PeerIdentity, Subject};
+use crate::subject::{client_role_of, role_of};
+use crate::{Certified, ClientIdentity, Error, PeerIdentity, Subject};
 
 /// Largest request that is looked at, in bytes of PEM. Ours have about 400.
 pub(crate) const CSR_LEN_MAX: usize = 16 * 1024;
 
 const NODE: &str = "the node certificate";
+const CLIENT: &str = "the client certificate";
 const ROOT: &str = "the root certificate";
 
 /// What a node certificate says, read once.
@@ -34,6 +35,7 @@ impl Leaf {
             node_id: self.subject.node_id,
             role: self.subject.role,
             cluster_id: self.subject.cluster_id,
+            cert_not_before: self.not_before,
             cert_not_after: self.not_after,
         }
     }
@@ -66,6 +68,35 @@ pub(crate) fn parse_leaf(der: &[u8]) -> Result<Leaf, Error> {
         not_after: timestamp(cert.validity().not_after),
         public_key_bits: cert.public_key().subject_public_key.data.to_vec(),
     })
+}
+
+/// Reads the certificate of whoever connected: a node's or a client's.
+pub(crate) fn parse_certified(der: &[u8]) -> Result<Certified, Error> {
+    let refuse = |why: String| Error::Certificate { what: CLIENT, why };
+    let cert = parse(der).map_err(refuse)?;
+    let name = cert.subject();
+    let unit = only(name, "OU", name.iter_organizational_unit()).map_err(refuse)?;
+    let Some(role) = client_role_of(unit) else {
+        return Ok(Certified::Node(parse_leaf(der)?.peer()));
+    };
+    let cluster_id = only(name, "O", name.iter_organization())
+        .and_then(|o| o.parse().map_err(|e| format!("O is not a cluster id: {e}")))
+        .map_err(refuse)?;
+    let client_id = only(name, "CN", name.iter_common_name())
+        .and_then(|cn| {
+            cn.parse()
+                .map_err(|e| format!("CN is not a client id: {e}"))
+        })
+        .map_err(refuse)?;
+    if cert.is_ca() {
+        return Err(refuse("it is a certificate authority".to_owned()));
+    }
+    Ok(Certified::Client(ClientIdentity {
+        client_id,
+        role,
+        cluster_id,
+        cert_not_after: timestamp(cert.validity().not_after),
+    }))
 }
 
 /// What a signer needs to know of its own root.

@@ -37,6 +37,8 @@ pub use key_file::{DataKey, KeyFile, KeyFileError};
 pub use root::{
     BACKDATE, NODE_VALIDITY_DEFAULT, NODE_VALIDITY_MIN, ROOT_VALIDITY, RootCa, effective_validity,
 };
-pub use subject::{CA_NAME, PeerIdentity, Subject, organizational_unit};
+pub use subject::{
+    CA_NAME, Certified, ClientIdentity, ClientSubject, PeerIdentity, Subject, organizational_unit,
+};
 pub use tls::Tls;
 pub use token::{JoinToken, TokenError};

@@ -200,5 +200,6 @@ impl fmt::Debug for RootCa {
     }
 }
 
+mod client;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use raft::Raft;
 use store::{Action, Event, Object, Propose, State, Store};
 use tokio_util::sync::CancellationToken;
-use types::{Node, NodeId, NodeRole};
+use types::{Cluster, Node, NodeId, NodeRole, Timestamp};
 
 /// Pause before trying again what could not be done (S19.03: SwarmKit's role manager, 5 s).
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
@@ -86,13 +86,20 @@ async fn demote(
         Err(error) => return Err(error.to_string()),
     }
     // Removing itself, the leader has handed over: the next one finishes this.
-    let Some(mut stored) = store.state().node(node).map(|node| Node::clone(node)) else {
+    let state = store.state();
+    let Some(mut stored) = state.node(node).map(|node| Node::clone(node)) else {
         return Ok(());
     };
     stored.manager_status = None;
-    let update = Action::Update(stored.into());
+    let mut actions = vec![Action::Update(stored.into())];
+    if let Some(cluster) = state.cluster() {
+        // From here on its manager certificate counts as a worker's, renewed or not.
+        let mut cluster = Cluster::clone(cluster);
+        cluster.access.demoted.insert(node, Timestamp::now());
+        actions.push(Action::Update(cluster.into()));
+    }
     proposer
-        .propose(vec![update])
+        .propose(actions)
         .await
         .map(drop)
         .map_err(|error| error.to_string())

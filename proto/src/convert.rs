@@ -1,5 +1,6 @@
 //! Between messages and nouns: towards the wire never fails, from it names the wrong field.
 
+mod access;
 mod cluster;
 mod content;
 mod network;

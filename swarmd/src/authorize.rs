@@ -1,6 +1,12 @@
 //! The one table of who may call what. What is not in it is refused to everybody.
 
-use ca::authorize::{Caller, Rule};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use ca::authorize::{Caller, Registry, Rule, Verdict};
+use ca::{BACKDATE, Certified};
+use store::{State, Store};
+use types::NodeRole;
 
 /// Only processes on this machine, over the socket.
 const LOCAL: &[Caller] = &[Caller::Local];
@@ -8,10 +14,19 @@ const LOCAL: &[Caller] = &[Caller::Local];
 const MANAGERS: &[Caller] = &[Caller::Manager];
 /// Every node of the cluster: managers are workers too.
 const NODES: &[Caller] = &[Caller::Worker, Caller::Manager];
-/// Users of this machine, and managers that pass a local user's request on to the leader.
-const LOCAL_OR_FORWARDED: &[Caller] = &[Caller::Local, Caller::Manager];
+/// Whoever may look at the cluster. Answers hold no secret; tokens are left out for readers.
+const LOOK: &[Caller] = &[Caller::Local, Caller::Operator, Caller::Reader];
+/// Whoever may look, and managers that pass a user's request on to the leader.
+const LOOK_OR_FORWARDED: &[Caller] = &[
+    Caller::Local,
+    Caller::Operator,
+    Caller::Reader,
+    Caller::Manager,
+];
+/// Whoever may change what the cluster does.
+const CHANGE: &[Caller] = &[Caller::Local, Caller::Operator];
 /// Whoever reaches the port: a machine that wants to join has no certificate yet.
-const ANYONE: &[Caller] = &[Caller::Anyone, Caller::Worker, Caller::Manager];
+const ANYONE: &[Caller] = &Caller::ALL;
 
 /// Every RPC and its callers.
 pub const RULES: &[Rule] = &[
@@ -33,21 +48,21 @@ pub const RULES: &[Rule] = &[
     ("/swarm.raft.v1.Raft/RemoveMember", MANAGERS),
     ("/swarm.raft.v1.Raft/Health", MANAGERS),
     ("/swarm.raft.v1.Raft/NoticeRemoved", MANAGERS),
-    ("/swarm.control.v1.Control/GetCluster", LOCAL),
-    ("/swarm.control.v1.Control/RotateJoinToken", LOCAL),
-    ("/swarm.control.v1.Control/ListNodes", LOCAL),
-    ("/swarm.control.v1.Control/GetNode", LOCAL),
-    ("/swarm.control.v1.Control/UpdateNode", LOCAL),
-    ("/swarm.control.v1.Control/RemoveNode", LOCAL),
-    ("/swarm.control.v1.Control/CreateService", LOCAL),
-    ("/swarm.control.v1.Control/ListServices", LOCAL),
-    ("/swarm.control.v1.Control/GetService", LOCAL),
-    ("/swarm.control.v1.Control/UpdateService", LOCAL),
-    ("/swarm.control.v1.Control/RemoveService", LOCAL),
-    ("/swarm.control.v1.Control/WatchService", LOCAL),
-    ("/swarm.control.v1.Control/ServiceLogs", LOCAL_OR_FORWARDED),
-    ("/swarm.control.v1.Control/ListTasks", LOCAL),
-    ("/swarm.control.v1.Control/GetTask", LOCAL),
+    ("/swarm.control.v1.Control/GetCluster", LOOK),
+    ("/swarm.control.v1.Control/RotateJoinToken", CHANGE),
+    ("/swarm.control.v1.Control/ListNodes", LOOK),
+    ("/swarm.control.v1.Control/GetNode", LOOK),
+    ("/swarm.control.v1.Control/UpdateNode", CHANGE),
+    ("/swarm.control.v1.Control/RemoveNode", CHANGE),
+    ("/swarm.control.v1.Control/CreateService", CHANGE),
+    ("/swarm.control.v1.Control/ListServices", LOOK),
+    ("/swarm.control.v1.Control/GetService", LOOK),
+    ("/swarm.control.v1.Control/UpdateService", CHANGE),
+    ("/swarm.control.v1.Control/RemoveService", CHANGE),
+    ("/swarm.control.v1.Control/WatchService", LOOK),
+    ("/swarm.control.v1.Control/ServiceLogs", LOOK_OR_FORWARDED),
+    ("/swarm.control.v1.Control/ListTasks", LOOK),
+    ("/swarm.control.v1.Control/GetTask", LOOK),
     ("/swarm.daemon.v1.Daemon/GetStatus", LOCAL),
     ("/swarm.daemon.v1.Daemon/Init", LOCAL),
     ("/swarm.daemon.v1.Daemon/Join", LOCAL),
@@ -59,34 +74,66 @@ pub const RULES: &[Rule] = &[
     ("/swarm.daemon.v1.Images/Remove", LOCAL),
 ];
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
+/// What the cluster in `store` says of a certificate's holder.
+pub(crate) fn registry(store: Store) -> Registry {
+    Arc::new(move |peer| verdict(&store.state(), peer))
+}
 
-    use super::*;
-
-    #[test]
-    fn every_rpc_has_one_rule_and_every_rule_an_rpc() {
-        let rules: BTreeSet<&str> = RULES.iter().map(|(path, _)| *path).collect();
-        let rpcs: BTreeSet<&str> = proto::RPCS.iter().copied().collect();
-        assert_eq!(rules, rpcs);
-        assert_eq!(RULES.len(), rules.len(), "two rules for one RPC");
-    }
-
-    #[test]
-    fn only_issuing_identity_is_open_to_strangers() {
-        for (path, callers) in RULES {
-            let open = callers.contains(&Caller::Anyone);
-            assert_eq!(open, path.starts_with("/swarm.ca.v1.Ca/"), "{path}");
-        }
-    }
-
-    #[test]
-    fn nothing_local_is_reachable_by_workers() {
-        for (path, callers) in RULES {
-            if callers.contains(&Caller::Local) {
-                assert!(!callers.contains(&Caller::Worker), "{path}");
+/// A node that this store does not know counts by its certificate: a manager that has been away
+/// would otherwise refuse the very leader that brings it up to date.
+pub(crate) fn verdict(state: &State, peer: &Certified) -> Verdict {
+    let Some(cluster) = state.cluster() else {
+        return match peer {
+            Certified::Node(_) => Verdict::Good,
+            Certified::Client(_) => Verdict::Removed,
+        };
+    };
+    match peer {
+        Certified::Node(node) if cluster.revoked.contains_key(&node.node_id) => Verdict::Removed,
+        Certified::Node(node) if node.role == NodeRole::Manager => {
+            let demoted = cluster.access.demoted.get(&node.node_id);
+            let issued = node.cert_not_before.plus(BACKDATE);
+            if demoted.is_some_and(|at| issued <= *at) {
+                Verdict::Demoted
+            } else {
+                Verdict::Good
             }
         }
+        Certified::Node(_) => Verdict::Good,
+        Certified::Client(client) => match cluster.access.clients.get(&client.client_id) {
+            Some(known) if known.role == client.role => Verdict::Good,
+            Some(_) | None => Verdict::Removed,
+        },
     }
 }
+
+/// The table as it stands in `docs/design/security.md`.
+#[must_use]
+pub fn rendered() -> String {
+    let mut text = String::from("| RPC |");
+    for caller in Caller::ALL {
+        let name = caller.to_string();
+        let name = name.strip_prefix("a ").unwrap_or(&name);
+        write!(text, " {name} |").expect("a string takes everything");
+    }
+    text.push_str("\n|---|");
+    text.push_str(&":-:|".repeat(Caller::ALL.len()));
+    text.push('\n');
+    for (path, callers) in RULES {
+        // `/swarm.raft.v1.Raft/Vote` reads as `Raft.Vote`.
+        let name = path.rsplit('.').next().unwrap_or(path).replace('/', ".");
+        write!(text, "| `{name}` |").expect("a string takes everything");
+        for caller in Caller::ALL {
+            text.push_str(if callers.contains(&caller) {
+                " yes |"
+            } else {
+                " · |"
+            });
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

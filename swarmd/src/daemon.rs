@@ -394,6 +394,7 @@ fn found(request: Init) -> Result<Founding, Error> {
         },
         revoked: [].into(),
         gossip_keys: vec![],
+        access: types::access::Access::default(),
     };
     let role = NodeRole::Manager;
     let node = NodeObject {

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ca::authorize::{Authorize, Revoked};
+use ca::authorize::Authorize;
 use ca::{DataKey, NodeFiles, Tls};
 use control_api::ControlApi;
 use control_api::grpc::ControlService;
@@ -220,16 +220,8 @@ impl ManagerSide {
         parts: &leader_parts::LeaderParts,
     ) {
         let store = self.member.store().clone();
-        let revoked: Revoked = {
-            let store = store.clone();
-            Arc::new(move |node| {
-                store
-                    .state()
-                    .cluster()
-                    .is_some_and(|cluster| cluster.revoked.contains_key(node))
-            })
-        };
-        let layer = Authorize::new(authorize::RULES.iter().copied(), tls.clone(), revoked)
+        let registry = authorize::registry(store.clone());
+        let layer = Authorize::new(authorize::RULES.iter().copied(), tls.clone(), registry)
             .expect("a test holds that no RPC has two rules");
         let router = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))

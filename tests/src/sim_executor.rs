@@ -84,7 +84,9 @@ impl Executor for SimExecutor {
                 memory_bytes: 8 << 30,
             },
             engine_version: "simulated".to_owned(),
-            engine_labels: [].into(), network: Default::default(),})
+            engine_labels: [].into(),
+            network: Default::default(),
+        })
     }
 
     fn set_node(&self, _: Arc<Node>) {}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::access::Access;
 use crate::network::DATA_PATH_PORT_DEFAULT;
 use crate::{ClusterId, Labels, Meta, NodeId, Payload, Timestamp};
 
@@ -28,6 +29,8 @@ pub struct Cluster {
     pub revoked: BTreeMap<NodeId, Timestamp>,
     /// Keys of the gossip between nodes, the one to send with first.
     pub gossip_keys: Vec<Payload>,
+    /// Who may come in besides the nodes.
+    pub access: Access,
 }
 
 /// Settings a user may change.

@@ -146,6 +146,10 @@ id!(
     /// Names the cluster; the O of every certificate.
     ClusterId
 );
+id!(
+    /// Names a user of another machine; the CN of its certificate.
+    ClientId
+);
 
 #[cfg(test)]
 mod tests {

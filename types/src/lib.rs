@@ -3,6 +3,7 @@
 //! A type lives here when more than one crate speaks of it. Field names in JSON are those of
 //! Docker's API, so that `--format` templates and scripts carry over.
 
+pub mod access;
 pub mod cluster;
 pub mod constraint;
 pub mod container_spec;
@@ -21,7 +22,7 @@ pub mod update;
 
 pub use cluster::{Cluster, ClusterSpec};
 pub use container_spec::ContainerSpec;
-pub use id::{ClusterId, ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId};
+pub use id::{ClientId, ClusterId, ConfigId, NetworkId, NodeId, SecretId, ServiceId, TaskId};
 pub use network::{Network, NetworkSpec};
 pub use node::{Node, NodeRole, NodeSpec};
 pub use payload::Payload;

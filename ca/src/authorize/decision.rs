@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use http::HeaderValue;
 use tonic::Status;
-use types::{ClusterId, NodeId, Timestamp};
+use types::{ClientId, ClusterId, NodeId, NodeRole, Timestamp};
 
-use super::{Caller, Origin, Peer, forward};
-use crate::PeerIdentity;
+use super::{Caller, Origin, Peer, Verdict, forward};
+use crate::{Certified, ClientIdentity, PeerIdentity};
 
 /// Why an RPC is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +48,24 @@ pub enum Denial {
         /// The caller.
         node_id: NodeId,
     },
+    /// The client's certificate is of another cluster.
+    #[error("client {client_id} belongs to another cluster")]
+    ClientOfOtherCluster {
+        /// The caller.
+        client_id: ClientId,
+    },
+    /// The client was revoked, or never made.
+    #[error("the cluster knows no client {client_id}, or no longer")]
+    ClientRemoved {
+        /// The caller.
+        client_id: ClientId,
+    },
+    /// The client's certificate ran out while the connection stayed open.
+    #[error("the certificate of client {client_id} has expired")]
+    ClientExpired {
+        /// The caller.
+        client_id: ClientId,
+    },
     /// Somebody who is not a manager says it speaks for another.
     #[error("{caller} may not pass on requests of others")]
     ForwardedBy {
@@ -70,8 +88,10 @@ impl From<Denial> for Status {
             | Denial::LocalUser { .. }
             | Denial::OtherCluster { .. }
             | Denial::Removed { .. }
+            | Denial::ClientOfOtherCluster { .. }
+            | Denial::ClientRemoved { .. }
             | Denial::ForwardedBy { .. } => Self::permission_denied(text),
-            Denial::Expired { .. } => Self::unauthenticated(text),
+            Denial::Expired { .. } | Denial::ClientExpired { .. } => Self::unauthenticated(text),
             Denial::ForwardedMalformed => Self::invalid_argument(text),
             Denial::UnknownTransport => Self::internal(text),
         }
@@ -84,7 +104,7 @@ pub(super) struct Question<'a> {
     pub(super) rules: &'a HashMap<&'static str, &'static [Caller]>,
     pub(super) own_cluster: Option<ClusterId>,
     pub(super) now: Timestamp,
-    pub(super) revoked: &'a (dyn Fn(&NodeId) -> bool + Send + Sync),
+    pub(super) registry: &'a (dyn Fn(&Certified) -> Verdict + Send + Sync),
 }
 
 impl Question<'_> {
@@ -95,13 +115,9 @@ impl Question<'_> {
         direct: Origin,
         forwarded: Option<&HeaderValue>,
     ) -> Result<Origin, Denial> {
-        self.check_peer(&direct.peer)?;
+        let direct = self.check(direct)?;
         let origin = match forwarded {
-            Some(header) => {
-                let origin = forward::restore(&direct, header)?;
-                self.check_peer(&origin.peer)?;
-                origin
-            }
+            Some(header) => self.check(forward::restore(&direct, header)?)?,
             None => direct,
         };
         let caller = origin.peer.caller();
@@ -116,31 +132,54 @@ impl Question<'_> {
         }
     }
 
-    fn check_peer(&self, peer: &Peer) -> Result<(), Denial> {
-        match peer {
-            Peer::Anonymous => Ok(()),
-            Peer::Node(node) => self.check_node(node),
-            Peer::Local(local) if local.is_allowed => Ok(()),
-            Peer::Local(local) => Err(Denial::LocalUser {
-                uid: local.uid,
-                pid: local.pid,
-            }),
-        }
+    /// A certificate has to be good even where none is needed: whoever shows one is meant by it.
+    fn check(&self, origin: Origin) -> Result<Origin, Denial> {
+        let peer = match origin.peer {
+            Peer::Anonymous => Peer::Anonymous,
+            Peer::Node(node) => Peer::Node(self.check_node(node)?),
+            Peer::Client(client) => Peer::Client(self.check_client(client)?),
+            Peer::Local(local) if local.is_allowed => Peer::Local(local),
+            Peer::Local(local) => {
+                return Err(Denial::LocalUser {
+                    uid: local.uid,
+                    pid: local.pid,
+                });
+            }
+        };
+        Ok(Origin { peer, ..origin })
     }
 
-    /// A certificate has to be good even where none is needed: whoever shows one is meant by it.
-    fn check_node(&self, node: &PeerIdentity) -> Result<(), Denial> {
+    fn check_node(&self, node: PeerIdentity) -> Result<PeerIdentity, Denial> {
         let node_id = node.node_id;
         if self.own_cluster != Some(node.cluster_id) {
             return Err(Denial::OtherCluster { node_id });
         }
-        if (self.revoked)(&node_id) {
-            return Err(Denial::Removed { node_id });
-        }
+        let role = match (self.registry)(&Certified::Node(node)) {
+            Verdict::Good => node.role,
+            Verdict::Removed => return Err(Denial::Removed { node_id }),
+            Verdict::Demoted => NodeRole::Worker,
+        };
         if self.now >= node.cert_not_after {
             return Err(Denial::Expired { node_id });
         }
-        Ok(())
+        Ok(PeerIdentity { role, ..node })
+    }
+
+    fn check_client(&self, client: ClientIdentity) -> Result<ClientIdentity, Denial> {
+        let client_id = client.client_id;
+        if self.own_cluster != Some(client.cluster_id) {
+            return Err(Denial::ClientOfOtherCluster { client_id });
+        }
+        match (self.registry)(&Certified::Client(client)) {
+            Verdict::Good => {}
+            Verdict::Removed | Verdict::Demoted => {
+                return Err(Denial::ClientRemoved { client_id });
+            }
+        }
+        if self.now >= client.cert_not_after {
+            return Err(Denial::ClientExpired { client_id });
+        }
+        Ok(client)
     }
 }
 

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 
 use http::HeaderValue;
 use tonic::metadata::{MetadataMap, MetadataValue};
+use types::access::ClientRole;
 use types::{NodeRole, Timestamp};
 
 use super::{Denial, Origin, Peer};
-use crate::PeerIdentity;
 use crate::unix::UnixPeer;
+use crate::{ClientIdentity, PeerIdentity};
 
 /// The metadata key that carries the first caller. Only managers may set it.
 pub const FORWARD_KEY: &str = "swarm-forwarded-for";
@@ -27,7 +28,7 @@ pub fn forward(origin: &Origin, metadata: &mut MetadataMap) {
 pub(super) fn restore(via: &Origin, header: &HeaderValue) -> Result<Origin, Denial> {
     let forwarder = match &via.peer {
         Peer::Node(node) if node.role == NodeRole::Manager => node,
-        Peer::Node(_) | Peer::Anonymous | Peer::Local(_) => {
+        Peer::Node(_) | Peer::Client(_) | Peer::Anonymous | Peer::Local(_) => {
             return Err(Denial::ForwardedBy {
                 caller: via.peer.caller(),
             });
@@ -46,8 +47,12 @@ fn encode(origin: &Origin) -> String {
     let peer = match &origin.peer {
         Peer::Anonymous => "anonymous".to_owned(),
         Peer::Node(node) => format!(
-            "node/{}/{}/{}/{}",
-            node.cluster_id, node.role, node.node_id, node.cert_not_after.0
+            "node/{}/{}/{}/{}/{}",
+            node.cluster_id, node.role, node.node_id, node.cert_not_before.0, node.cert_not_after.0
+        ),
+        Peer::Client(client) => format!(
+            "client/{}/{}/{}/{}",
+            client.cluster_id, client.role, client.client_id, client.cert_not_after.0
         ),
         Peer::Local(local) => {
             let is_allowed = u8::from(local.is_allowed);
@@ -71,12 +76,21 @@ fn decode(text: &str) -> Option<(Peer, Option<SocketAddr>)> {
     let parts: Vec<_> = peer.split('/').collect();
     let peer = match parts[..] {
         ["anonymous"] => Peer::Anonymous,
-        ["node", cluster_id, role, node_id, not_after] => Peer::Node(PeerIdentity {
+        ["client", cluster_id, role, client_id, not_after] => Peer::Client(ClientIdentity {
+            client_id: client_id.parse().ok()?,
+            role: [ClientRole::Reader, ClientRole::Operator]
+                .into_iter()
+                .find(|known| known.to_string() == role)?,
+            cluster_id: cluster_id.parse().ok()?,
+            cert_not_after: Timestamp(not_after.parse().ok()?),
+        }),
+        ["node", cluster_id, role, node_id, not_before, not_after] => Peer::Node(PeerIdentity {
             node_id: node_id.parse().ok()?,
             role: [NodeRole::Worker, NodeRole::Manager]
                 .into_iter()
                 .find(|known| known.to_string() == role)?,
             cluster_id: cluster_id.parse().ok()?,
+            cert_not_before: Timestamp(not_before.parse().ok()?),
             cert_not_after: Timestamp(not_after.parse().ok()?),
         }),
         ["local", uid, gid, pid, is_allowed] => Peer::Local(UnixPeer {

@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use crate::certificate::parse_leaf;
-use crate::{Error, PeerIdentity};
+use crate::certificate::parse_certified;
+use crate::{Certified, Error};
 
 /// Where a connection comes from and whose certificate it showed; in the extensions of every request.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub struct ConnInfo {
     /// The other end's address.
     pub remote_addr: SocketAddr,
     /// Its verified certificate; `None` when it showed none.
-    pub peer: Option<PeerIdentity>,
+    pub peer: Option<Certified>,
 }
 
 /// A TLS connection after its handshake.
@@ -40,10 +40,7 @@ impl TlsConn {
             .1
             .peer_certificates()
             .and_then(<[_]>::first);
-        let peer = leaf
-            .map(|der| parse_leaf(der))
-            .transpose()?
-            .map(|leaf| leaf.peer());
+        let peer = leaf.map(|der| parse_certified(der)).transpose()?;
         Ok(Self {
             stream,
             info: ConnInfo { remote_addr, peer },

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ca::Tls;
-use ca::authorize::{Authorize, DuplicateRule, FORWARD_KEY};
+use ca::authorize::{Authorize, DuplicateRule, FORWARD_KEY, Verdict};
 use ca::tls::pinned_channel;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request};
@@ -99,7 +99,7 @@ async fn a_worker_cannot_speak_for_a_manager() {
     let forged = |path| {
         let mut request = Request::new(String::new());
         let words = format!(
-            "node/{}/manager/{}/{}",
+            "node/{}/manager/{}/0/{}",
             cluster.id,
             NodeId::from_number(1),
             u64::MAX
@@ -127,6 +127,6 @@ async fn a_worker_cannot_speak_for_a_manager() {
 fn two_rules_for_one_rpc_are_a_mistake() {
     let tls = Tls::new(None).unwrap();
     let twice = RULES.iter().chain(&RULES[..1]).copied();
-    let error = Authorize::new(twice, tls, Arc::new(|_| false)).err();
+    let error = Authorize::new(twice, tls, Arc::new(|_| Verdict::Good)).err();
     assert_eq!(error, Some(DuplicateRule(ANYONE)));
 }

@@ -67,6 +67,7 @@ impl Echo {
             Peer::Anonymous => "anonymous".to_owned(),
             Peer::Node(node) => format!("{} {}", node.role, node.node_id),
             Peer::Local(local) => format!("local {}", local.uid),
+            Peer::Client(client) => format!("{} {}", client.role, client.client_id),
         };
         let via = origin
             .forwarded_by

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ca::authorize::Authorize;
+use ca::authorize::{Authorize, Verdict};
 use ca::tls::{DialOptions, ExpectRole};
-use ca::{Identity, PrivateKey, RootBundle, RootCa, Subject, Tls};
+use ca::{Certified, Identity, PrivateKey, RootBundle, RootCa, Subject, Tls};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -107,7 +107,12 @@ impl Running {
         let layer = Authorize::new(
             RULES.iter().copied(),
             tls.clone(),
-            Arc::new(move |node_id| asked.lock().unwrap().contains(node_id)),
+            Arc::new(move |peer| match peer {
+                Certified::Node(node) if asked.lock().unwrap().contains(&node.node_id) => {
+                    Verdict::Removed
+                }
+                Certified::Node(_) | Certified::Client(_) => Verdict::Good,
+            }),
         )
         .unwrap();
         let stop = CancellationToken::new();

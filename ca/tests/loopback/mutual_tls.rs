@@ -8,7 +8,7 @@ use ca::tls::{
     DialOptions, Error, ExpectRole, HANDSHAKES_MAX, Refusal, bootstrap_channel, pinned_channel,
     refusal,
 };
-use ca::{PeerIdentity, Tls};
+use ca::{Certified, PeerIdentity, Tls};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -423,6 +423,6 @@ async fn the_connection_knows_its_peer() {
     let (channel, accepted) = tokio::join!(dialling, server.next());
     let _channel = channel.unwrap();
     let conn = accepted.unwrap().unwrap();
-    assert_eq!(conn.info().peer, Some(expected));
+    assert_eq!(conn.info().peer, Some(Certified::Node(expected)));
     assert!(conn.info().remote_addr.ip().is_loopback());
 }

@@ -177,6 +177,7 @@ fn ca_root() -> Cluster {
         },
         revoked: std::collections::BTreeMap::new(),
         gossip_keys: vec![],
+        access: types::access::Access::default(),
     }
 }
 

@@ -248,6 +248,7 @@ fn orphan(tasks: &[Arc<Task>]) -> Vec<Action> {
 fn revoke(cluster: &Cluster, node: NodeId, now: Timestamp) -> Action {
     let mut cluster = cluster.clone();
     cluster.revoked.retain(|_, until| *until > now);
+    cluster.access.demoted.remove(&node);
     cluster
         .revoked
         .insert(node, now.plus(cluster.spec.node_cert_expiry));

@@ -205,6 +205,7 @@ fn cluster() -> Cluster {
         },
         revoked: std::collections::BTreeMap::new(),
         gossip_keys: vec![],
+        access: types::access::Access::default(),
     }
 }
 

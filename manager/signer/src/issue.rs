@@ -1,9 +1,15 @@
 //! Decides what a request for a certificate gets. Pure: the store is only read.
 
+use std::time::Duration;
+
 use ca::{JoinToken, PeerIdentity, RootCa, Subject};
 use store::State;
 use types::node::{Availability, NodeStatus};
 use types::{Cluster, Meta, Node, NodeId, NodeRole, NodeSpec, Timestamp};
+
+/// How much later than its node's demotion a manager certificate is dated: rounding down to whole
+/// seconds must not make it older.
+const AFTER_DEMOTION: Duration = Duration::from_secs(1);
 
 /// A certificate, and the node object that has to be stored before it is handed out.
 #[derive(Debug)]
@@ -138,6 +144,7 @@ fn sign(
         role: node.role,
         node_id: node.id,
     };
+    let now = issued_at(cluster, &subject, now);
     let chain_pem = root
         .issue(csr_pem, &subject, cluster.spec.node_cert_expiry, now)
         .map_err(|error| Refusal::Request(error.to_string()))?;
@@ -149,4 +156,14 @@ fn sign(
         chain_pem,
         bundle_pem,
     })
+}
+
+/// When a certificate counts as issued. A manager's must be seen to be newer than the node's last
+/// demotion, whatever the clocks of the two managers said: certificates name whole seconds.
+fn issued_at(cluster: &Cluster, subject: &Subject, now: Timestamp) -> Timestamp {
+    let demoted = cluster.access.demoted.get(&subject.node_id);
+    match (subject.role, demoted) {
+        (NodeRole::Manager, Some(at)) => now.max(at.plus(AFTER_DEMOTION)),
+        (NodeRole::Manager, None) | (NodeRole::Worker, _) => now,
+    }
 }

@@ -22,6 +22,7 @@ impl From<&Cluster> for objects::Cluster {
             root_ca: Some((&cluster.root_ca).into()),
             revoked: revoked.collect(),
             gossip_keys: gossip_keys.map(|key| key.bytes().to_vec()).collect(),
+            access: Some((&cluster.access).into()),
         }
     }
 }
@@ -41,6 +42,7 @@ impl TryFrom<objects::Cluster> for Cluster {
             root_ca: required("root_ca", message.root_ca)?.into(),
             revoked,
             gossip_keys: message.gossip_keys.into_iter().map(Payload::new).collect(),
+            access: message.access.unwrap_or_default().try_into()?,
         })
     }
 }

@@ -239,6 +239,7 @@ fn a_node_and_the_cluster_survive_the_wire() {
         },
         revoked: [(NodeId::from_number(8), Timestamp(5))].into(),
         gossip_keys: vec![],
+        access: access(),
     };
     assert_eq!(
         Cluster::try_from(objects::Cluster::from(&cluster)),
@@ -290,4 +291,27 @@ fn wrong_fields_are_named() {
     bad.spec.as_mut().unwrap().task = None;
     assert_eq!(field(bad), "task");
     assert!(super::task::task_state("state", 1).is_err());
+}
+
+fn access() -> types::access::Access {
+    use types::access::{Access, Client, ClientRole, NamedToken};
+    let token = NamedToken {
+        role: NodeRole::Manager,
+        token: "t".into(),
+        created_at: Timestamp(1),
+        expires_at: Some(Timestamp(2)),
+        uses_max: Some(3),
+        uses: 2,
+    };
+    let client = Client {
+        name: "ci".into(),
+        role: ClientRole::Operator,
+        created_at: Timestamp(4),
+        expires_at: Timestamp(5),
+    };
+    Access {
+        join_tokens: [("batch".to_owned(), token)].into(),
+        clients: [(types::ClientId::from_number(9), client)].into(),
+        demoted: [(NodeId::from_number(7), Timestamp(6))].into(),
+    }
 }

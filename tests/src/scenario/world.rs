@@ -286,7 +286,9 @@ impl World {
                 message: String::new(),
                 addr: Some([10, 0, 0, octet].into()),
             },
-            manager_status: None, network_index: 0,};
+            manager_status: None,
+            network_index: 0,
+        };
         self.must(vec![Action::Create(node.into())]);
         self.workers.add(id);
         id
@@ -423,7 +425,10 @@ impl World {
                     worker_token: String::new(),
                     manager_token: String::new(),
                 },
-                revoked: std::collections::BTreeMap::new(), gossip_keys: vec![],}))),
+                gossip_keys: vec![],
+                revoked: std::collections::BTreeMap::new(),
+                access: types::access::Access::default(),
+            }))),
         };
         self.must(vec![action]);
     }

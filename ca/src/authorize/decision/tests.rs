@@ -1,6 +1,6 @@
 //! The table of decisions.
 
-use types::NodeRole;
+use types::access::ClientRole;
 
 use super::*;
 use crate::unix::UnixPeer;
@@ -13,6 +13,11 @@ const RULES: &[super::super::Rule] = &[
     ("/t/Manager", &[Caller::Manager]),
     ("/t/Local", &[Caller::Local]),
     ("/t/Nodes", &[Caller::Worker, Caller::Manager]),
+    (
+        "/t/Look",
+        &[Caller::Local, Caller::Reader, Caller::Operator],
+    ),
+    ("/t/Change", &[Caller::Local, Caller::Operator]),
     ("/t/Nobody", &[]),
 ];
 
@@ -24,6 +29,7 @@ fn node(role: NodeRole, cluster: u128, number: u128) -> PeerIdentity {
         node_id: NodeId::from_number(number),
         role,
         cluster_id: ClusterId::from_number(cluster),
+        cert_not_before: Timestamp::default(),
         cert_not_after: Timestamp(NOW.0 + 1),
     }
 }
@@ -45,6 +51,33 @@ fn local(is_allowed: bool) -> Peer {
     })
 }
 
+fn client(role: ClientRole, cluster: u128, number: u128) -> Peer {
+    Peer::Client(ClientIdentity {
+        client_id: ClientId::from_number(number),
+        role,
+        cluster_id: ClusterId::from_number(cluster),
+        cert_not_after: Timestamp(NOW.0 + 1),
+    })
+}
+
+fn reader() -> Peer {
+    client(ClientRole::Reader, OURS, 30)
+}
+
+fn operator() -> Peer {
+    client(ClientRole::Operator, OURS, 31)
+}
+
+/// Node and client 66 are removed, node 77 was a manager once.
+fn registry(peer: &Certified) -> Verdict {
+    match peer {
+        Certified::Node(node) if node.node_id == NodeId::from_number(66) => Verdict::Removed,
+        Certified::Node(node) if node.node_id == NodeId::from_number(77) => Verdict::Demoted,
+        Certified::Client(it) if it.client_id == ClientId::from_number(66) => Verdict::Removed,
+        Certified::Node(_) | Certified::Client(_) => Verdict::Good,
+    }
+}
+
 /// Asks with node 66 removed.
 fn ask(path: &str, peer: Peer, forwarded: Option<&str>) -> Result<Origin, Denial> {
     let rules = RULES.iter().copied().collect();
@@ -53,7 +86,7 @@ fn ask(path: &str, peer: Peer, forwarded: Option<&str>) -> Result<Origin, Denial
         rules: &rules,
         own_cluster: Some(ClusterId::from_number(OURS)),
         now: NOW,
-        revoked: &|node_id| *node_id == NodeId::from_number(66),
+        registry: &registry,
     };
     let header = forwarded.map(|text| HeaderValue::from_str(text).unwrap());
     question.decide(
@@ -68,32 +101,39 @@ fn ask(path: &str, peer: Peer, forwarded: Option<&str>) -> Result<Origin, Denial
 
 #[test]
 fn each_caller_reaches_what_the_rules_name_and_nothing_else() {
-    // Columns: without certificate, worker, manager, local.
-    let table: &[(&str, [bool; 4])] = &[
-        ("/t/Anyone", [true, true, true, true]),
-        ("/t/Worker", [false, true, false, false]),
-        ("/t/Manager", [false, false, true, false]),
-        ("/t/Local", [false, false, false, true]),
-        ("/t/Nodes", [false, true, true, false]),
-        ("/t/Nobody", [false, false, false, false]),
-        ("/t/NoRule", [false, false, false, false]),
-        ("/t/Anyone/", [false, false, false, false]),
-        ("/t/anyone", [false, false, false, false]),
-        ("", [false, false, false, false]),
+    // Letters: without certificate, worker, manager, local, reader, operator.
+    let table = [
+        ("/t/Anyone", "nwmlro"),
+        ("/t/Worker", "w"),
+        ("/t/Manager", "m"),
+        ("/t/Local", "l"),
+        ("/t/Nodes", "wm"),
+        ("/t/Look", "lro"),
+        ("/t/Change", "lo"),
+        ("/t/Nobody", ""),
+        ("/t/NoRule", ""),
+        ("/t/Anyone/", ""),
+        ("/t/anyone", ""),
+        ("", ""),
     ];
     for (path, expected) in table {
-        for (peer, expected) in [Peer::Anonymous, worker(), manager(), local(true)]
-            .into_iter()
-            .zip(expected)
-        {
+        for (letter, peer) in [
+            ('n', Peer::Anonymous),
+            ('w', worker()),
+            ('m', manager()),
+            ('l', local(true)),
+            ('r', reader()),
+            ('o', operator()),
+        ] {
             let found = ask(path, peer, None);
-            assert_eq!(found.is_ok(), *expected, "{path} {peer:?}");
+            let expected = expected.contains(letter);
+            assert_eq!(found.is_ok(), expected, "{path} {peer:?}");
             if !expected {
                 let caller = peer.caller();
                 assert_eq!(
                     found,
                     Err(Denial::NotAllowed {
-                        path: (*path).to_owned(),
+                        path: path.to_owned(),
                         caller
                     })
                 );
@@ -143,15 +183,57 @@ fn a_certificate_that_is_not_good_is_refused_even_where_none_is_needed() {
 }
 
 #[test]
+fn a_demoted_manager_is_a_worker_whatever_its_certificate_says() {
+    let demoted = Peer::Node(node(NodeRole::Manager, OURS, 77));
+    let origin = ask("/t/Nodes", demoted, None).unwrap();
+    assert_eq!(origin.peer.caller(), Caller::Worker);
+    let denial = ask("/t/Manager", demoted, None).unwrap_err();
+    assert_eq!(denial.to_string(), "a worker may not call /t/Manager");
+    // Nor may it speak for others.
+    let denial = ask("/t/Anyone", demoted, Some("anonymous")).unwrap_err();
+    let caller = Caller::Worker;
+    assert_eq!(denial, Denial::ForwardedBy { caller });
+}
+
+#[test]
+fn a_client_is_refused_when_revoked_or_of_another_cluster() {
+    let client_id = ClientId::from_number;
+    for path in ["/t/Anyone", "/t/Look"] {
+        let revoked = client(ClientRole::Operator, OURS, 66);
+        let foreign = client(ClientRole::Operator, THEIRS, 31);
+        let client_66 = client_id(66);
+        assert_eq!(
+            ask(path, revoked, None),
+            Err(Denial::ClientRemoved {
+                client_id: client_66
+            })
+        );
+        let client_id = client_id(31);
+        assert_eq!(
+            ask(path, foreign, None),
+            Err(Denial::ClientOfOtherCluster { client_id })
+        );
+    }
+    let mut expired = client(ClientRole::Reader, OURS, 30);
+    if let Peer::Client(client) = &mut expired {
+        client.cert_not_after = NOW;
+    }
+    let client_id = client_id(30);
+    assert_eq!(
+        ask("/t/Look", expired, None),
+        Err(Denial::ClientExpired { client_id })
+    );
+}
+
+#[test]
 fn a_node_of_no_cluster_has_no_peers() {
     let rules = RULES.iter().copied().collect();
-    let revoked = |_: &NodeId| false;
     let question = Question {
         path: "/t/Local",
         rules: &rules,
         own_cluster: None,
         now: NOW,
-        revoked: &revoked,
+        registry: &registry,
     };
     let direct = |peer| Origin {
         peer,
@@ -170,7 +252,7 @@ fn a_forwarded_request_is_judged_by_its_first_caller() {
     let cluster = ClusterId::from_number(OURS);
     let words = |role: &str, cluster: ClusterId, number: u128, not_after: u64| {
         format!(
-            "node/{cluster}/{role}/{}/{not_after}",
+            "node/{cluster}/{role}/{}/0/{not_after}",
             NodeId::from_number(number)
         )
     };

@@ -10,6 +10,7 @@ fn node(role: NodeRole, number: u128) -> PeerIdentity {
         node_id: NodeId::from_number(number),
         role,
         cluster_id: ClusterId::from_number(1),
+        cert_not_before: Timestamp::default(),
         cert_not_after: Timestamp::from_secs(1_800_000_000),
     }
 }
@@ -40,6 +41,12 @@ fn every_caller_survives_being_passed_on() {
         Peer::Node(node(NodeRole::Manager, 9)),
         local(true),
         local(false),
+        Peer::Client(ClientIdentity {
+            client_id: types::ClientId::from_number(5),
+            role: ClientRole::Operator,
+            cluster_id: ClusterId::from_number(1),
+            cert_not_after: Timestamp(4),
+        }),
     ];
     for peer in callers {
         for addr in [None, Some("192.0.2.1:4000"), Some("[2001:db8::1]:4000")] {
@@ -106,10 +113,12 @@ fn malformed_words_are_refused() {
         "anonymous nowhere",
         "anonymous/",
         "node",
-        &format!("node/{id}/admin/{id}/1"),
-        &format!("node/{id}/worker/{id}"),
-        &format!("node/{id}/worker/{id}/soon"),
-        &format!("node/short/worker/{id}/1"),
+        &format!("node/{id}/admin/{id}/1/1"),
+        &format!("node/{id}/worker/{id}/1"),
+        &format!("node/{id}/worker/{id}/1/soon"),
+        &format!("node/short/worker/{id}/1/1"),
+        &format!("client/{id}/admin/{id}/1"),
+        &format!("client/{id}/reader/{id}"),
         "local/-1/0/0/1",
         "local/0/0/0",
         "local/0/0/0/yes",

@@ -277,6 +277,7 @@ fn origin(number: u128) -> Origin {
         node_id: NodeId::from_number(number),
         role: NodeRole::Worker,
         cluster_id: ClusterId::from_number(1),
+        cert_not_before: Timestamp::default(),
         cert_not_after: Timestamp::from_secs(u64::from(u32::MAX)),
     };
     Origin {
@@ -299,6 +300,7 @@ fn cluster() -> Cluster {
         },
         revoked: Default::default(),
         gossip_keys: vec![],
+        access: Default::default(),
     }
 }
 

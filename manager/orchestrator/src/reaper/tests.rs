@@ -37,6 +37,7 @@ fn limited(fixture: Fixture, limit: i64) -> Fixture {
         },
         revoked: std::collections::BTreeMap::new(),
         gossip_keys: vec![],
+        access: types::access::Access::default(),
     };
     fixture.apply(
         at(0),

@@ -37,6 +37,7 @@ async fn fixture() -> Fixture {
         },
         revoked: std::collections::BTreeMap::new(),
         gossip_keys: vec![],
+        access: types::access::Access::default(),
     };
     let store = Store::new();
     let proposer = LocalProposer::new(store.clone());
@@ -65,6 +66,7 @@ fn peer(issued: &Issued) -> ca::PeerIdentity {
         node_id: issued.subject.node_id,
         role: issued.subject.role,
         cluster_id: issued.subject.cluster_id,
+        cert_not_before: Timestamp::default(),
         cert_not_after: Timestamp(u64::MAX),
     }
 }

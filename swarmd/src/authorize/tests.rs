@@ -6,8 +6,7 @@ use ca::{ClientIdentity, PeerIdentity};
 use store::testing::LocalProposer;
 use store::{Action, Propose as _};
 use types::access::{Access, Client, ClientRole};
-use types::cluster::RootCaState;
-use types::{ClientId, Cluster, ClusterId, ClusterSpec, Meta, NodeId, Timestamp};
+use types::{ClientId, Cluster, ClusterId, ClusterSpec, NodeId, Timestamp};
 
 use super::*;
 
@@ -104,22 +103,18 @@ async fn filled() -> Store {
         created_at: Timestamp::default(),
         expires_at: Timestamp::default(),
     };
-    let cluster = Cluster {
-        id: ClusterId::from_number(1),
-        meta: Meta::default(),
-        spec: ClusterSpec::default(),
-        root_ca: RootCaState {
-            cert_pem: String::new(),
-            key_pem: String::new(),
-            worker_token: String::new(),
-            manager_token: String::new(),
-        },
-        revoked: [(NodeId::from_number(66), Timestamp(u64::MAX))].into(),
-        access: Access {
-            clients: [(ClientId::from_number(5), known)].into(),
-            demoted: [(NodeId::from_number(77), Timestamp::from_secs(10_000))].into(),
-            ..Access::default()
-        },
+    let message = proto::objects::Cluster {
+        id: ClusterId::from_number(1).to_string(),
+        spec: Some((&ClusterSpec::default()).into()),
+        root_ca: Some(proto::objects::RootCaState::default()),
+        ..Default::default()
+    };
+    let mut cluster = Cluster::try_from(message).unwrap();
+    cluster.revoked = [(NodeId::from_number(66), Timestamp(u64::MAX))].into();
+    cluster.access = Access {
+        clients: [(ClientId::from_number(5), known)].into(),
+        demoted: [(NodeId::from_number(77), Timestamp::from_secs(10_000))].into(),
+        ..Access::default()
     };
     LocalProposer::new(store.clone())
         .propose(vec![Action::Create(cluster.into())])

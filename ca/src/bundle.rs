@@ -7,6 +7,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 
+use types::node::KeyDigest;
+
 use crate::Error;
 use crate::certificate::{certificates, parse_authority};
 
@@ -66,6 +68,12 @@ impl RootBundle {
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         digest(&self.pem)
+    }
+
+    /// The digest as nodes tell it: `sha256:` and hexadecimal digits.
+    #[must_use]
+    pub fn digest_text(&self) -> String {
+        format!("sha256:{}", KeyDigest(self.digest()))
     }
 
     pub(crate) fn certs(&self) -> &[CertificateDer<'static>] {

@@ -18,7 +18,7 @@ pub(crate) const CSR_LEN_MAX: usize = 16 * 1024;
 
 const NODE: &str = "the node certificate";
 const CLIENT: &str = "the client certificate";
-const ROOT: &str = "the root certificate";
+pub(crate) const ROOT: &str = "the root certificate";
 
 /// What a node certificate says, read once.
 #[derive(Clone, Debug)]
@@ -179,7 +179,7 @@ pub(crate) fn certificates(
     Ok(certs)
 }
 
-fn parse(der: &[u8]) -> Result<X509Certificate<'_>, String> {
+pub(crate) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, String> {
     let (rest, cert) = X509Certificate::from_der(der).map_err(|e| e.to_string())?;
     if rest.is_empty() {
         Ok(cert)

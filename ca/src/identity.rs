@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use types::node::TlsInfo;
 use types::{ClusterId, NodeId, NodeRole, Timestamp};
 
 use crate::certificate::{Leaf, certificates, parse_leaf};
-use crate::{Error, PeerIdentity, PrivateKey, RootBundle, Subject};
+use crate::{Error, Issuer, PeerIdentity, PrivateKey, RootBundle, Subject};
 
 /// Longest chain that is accepted: leaf, cross-signed intermediate, and room.
 const CHAIN_LEN_MAX: usize = 4;
@@ -121,6 +122,20 @@ impl Identity {
         self.leaf
             .not_before
             .plus(Duration::from_secs(validity.mul_f64(share).as_secs()))
+    }
+
+    /// Whom this node trusts and who issued its certificate, for others to see.
+    #[must_use]
+    pub fn tls_info(&self) -> TlsInfo {
+        let issuer = Issuer::of_chain(&self.chain, &self.roots);
+        let (cert_issuer_subject, cert_issuer_public_key) = issuer
+            .map(|issuer| (issuer.subject, issuer.public_key))
+            .unwrap_or_default();
+        TlsInfo {
+            trust_root_digest: self.roots.digest_text(),
+            cert_issuer_subject,
+            cert_issuer_public_key,
+        }
     }
 
     /// The certificate chain, the node's own first.

@@ -18,8 +18,10 @@ mod certificate;
 mod error;
 mod files;
 mod identity;
+mod issuer;
 mod key;
 mod key_file;
+mod lineage;
 mod root;
 mod subject;
 mod token;
@@ -32,10 +34,13 @@ pub use bundle::RootBundle;
 pub use error::Error;
 pub use files::{FilesError, NodeFiles};
 pub use identity::Identity;
+pub use issuer::Issuer;
 pub use key::PrivateKey;
 pub use key_file::{DataKey, KeyFile, KeyFileError};
+pub use lineage::LINEAGE_MAX;
 pub use root::{
-    BACKDATE, NODE_VALIDITY_DEFAULT, NODE_VALIDITY_MIN, ROOT_VALIDITY, RootCa, effective_validity,
+    BACKDATE, NODE_VALIDITY_DEFAULT, NODE_VALIDITY_MIN, ROOT_VALIDITY, ROOT_VALIDITY_LEFT_MIN,
+    RootCa, check_next_root, effective_validity,
 };
 pub use subject::{
     CA_NAME, Certified, ClientIdentity, ClientSubject, PeerIdentity, Subject, organizational_unit,

@@ -192,6 +192,10 @@ fn random_serial() -> Result<SerialNumber, Error> {
     Ok(SerialNumber::from_slice(&bytes))
 }
 
+mod cross;
+
+pub use cross::{ROOT_VALIDITY_LEFT_MIN, check_next_root};
+
 impl fmt::Debug for RootCa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RootCa")

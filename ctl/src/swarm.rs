@@ -4,6 +4,7 @@ pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod join_token;
 pub(crate) mod leave;
+pub(crate) mod update;
 
 use clap::{Subcommand, ValueEnum};
 use types::node::Availability;
@@ -18,6 +19,7 @@ pub(crate) enum Verb {
     Join(join::Join),
     Leave(leave::Leave),
     JoinToken(join_token::JoinToken),
+    Update(update::Update),
 }
 
 impl Verb {
@@ -27,6 +29,7 @@ impl Verb {
             Self::Join(command) => command.run(host).await,
             Self::Leave(command) => command.run(host).await,
             Self::JoinToken(command) => command.run(host).await,
+            Self::Update(command) => command.run(host).await,
         }
     }
 }

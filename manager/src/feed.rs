@@ -102,6 +102,7 @@ mod tests {
             status: NodeStatus::default(),
             manager_status: None,
             network_index: 0,
+            certificate: types::node::NodeCertificate::default(),
         };
         Action::Create(node.into())
     }

@@ -49,6 +49,7 @@ pub const RULES: &[Rule] = &[
     ("/swarm.raft.v1.Raft/Health", MANAGERS),
     ("/swarm.raft.v1.Raft/NoticeRemoved", MANAGERS),
     ("/swarm.control.v1.Control/GetCluster", LOOK),
+    ("/swarm.control.v1.Control/UpdateCluster", CHANGE),
     ("/swarm.control.v1.Control/RotateJoinToken", CHANGE),
     ("/swarm.control.v1.Control/ListNodes", LOOK),
     ("/swarm.control.v1.Control/GetNode", LOOK),

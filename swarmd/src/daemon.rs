@@ -391,6 +391,7 @@ fn found(request: Init) -> Result<Founding, Error> {
             key_pem: root.key_pem().to_string(),
             worker_token: JoinToken::generate(&bundle)?.reveal().to_string(),
             manager_token: JoinToken::generate(&bundle)?.reveal().to_string(),
+            ..RootCaState::default()
         },
         revoked: [].into(),
         gossip_keys: vec![],
@@ -410,6 +411,7 @@ fn found(request: Init) -> Result<Founding, Error> {
         status: NodeStatus::default(),
         manager_status: None,
         network_index: 0,
+        certificate: types::node::NodeCertificate::default(),
     };
     let key = PrivateKey::generate()?;
     let subject = Subject {

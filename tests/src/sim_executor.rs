@@ -86,6 +86,7 @@ impl Executor for SimExecutor {
             engine_version: "simulated".to_owned(),
             engine_labels: [].into(),
             network: Default::default(),
+            tls: None,
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -54,6 +55,9 @@ pub struct ClusterSpec {
     pub node_cert_expiry: Duration,
     /// Settings of networks, fixed when the cluster is made.
     pub network: ClusterNetworkSpec,
+    /// Services that sign node certificates in the managers' place (S11.10).
+    #[serde(rename = "ExternalCAs")]
+    pub external_cas: Vec<ExternalCa>,
 }
 
 /// Settings of networks, fixed when the cluster is made.
@@ -99,21 +103,117 @@ impl Default for ClusterSpec {
             snapshot_interval: 10_000,
             node_cert_expiry: Duration::from_secs(90 * 24 * 3600),
             network: ClusterNetworkSpec::default(),
+            external_cas: vec![],
+        }
+    }
+}
+
+/// A service outside the swarm that signs node certificates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ExternalCa {
+    /// How it is spoken to.
+    pub protocol: ExternalCaProtocol,
+    /// `https://…`, where requests are sent.
+    #[serde(rename = "URL")]
+    pub url: String,
+    /// What else the protocol wants to know, as `profile`.
+    pub options: BTreeMap<String, String>,
+    /// PEM of the root it signs for; empty means the root the swarm has.
+    #[serde(rename = "CACert")]
+    pub ca_cert_pem: String,
+}
+
+/// How a signing service is spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExternalCaProtocol {
+    /// JSON over HTTPS, as `CloudFlare`'s cfssl takes it.
+    #[default]
+    Cfssl,
+}
+
+impl fmt::Display for ExternalCaProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Cfssl => "cfssl",
+        })
+    }
+}
+
+/// Not a protocol that is known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a protocol of an external CA: there is \"cfssl\"")]
+pub struct UnknownProtocol(String);
+
+impl FromStr for ExternalCaProtocol {
+    type Err = UnknownProtocol;
+
+    fn from_str(text: &str) -> Result<Self, UnknownProtocol> {
+        match text {
+            "cfssl" => Ok(Self::Cfssl),
+            other => Err(UnknownProtocol(other.to_owned())),
         }
     }
 }
 
 /// Root certificate, its key and the two join secrets. Never serialized for users as a whole.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct RootCaState {
-    /// PEM bundle of the trusted roots, the exact bytes whose digest join tokens carry.
+    /// PEM of the root, the exact bytes whose digest join tokens carry. While it is replaced, nodes
+    /// trust its successor as well: see [`RootCaState::bundle_pem`].
     pub cert_pem: String,
-    /// PEM of the signing key.
+    /// PEM of the signing key; empty when only an external CA has it.
     pub key_pem: String,
     /// Token that joins as worker.
     pub worker_token: String,
     /// Token that joins as manager.
     pub manager_token: String,
+    /// The root that is to follow, while nodes change over to it.
+    pub rotation: Option<RootRotation>,
+    /// Each root that was replaced vouches for its successor: PEM certificates of the later root's
+    /// key signed by the earlier one, oldest first. A node that was off meanwhile follows them.
+    pub lineage: Vec<String>,
+}
+
+impl RootCaState {
+    /// PEM of every root nodes trust: the present one, and the one that is to follow.
+    #[must_use]
+    pub fn bundle_pem(&self) -> String {
+        let next = self.rotation.as_ref().map_or("", |next| &next.cert_pem);
+        let mut bundle = self.cert_pem.clone();
+        if !next.is_empty() && !bundle.ends_with('\n') {
+            bundle.push('\n');
+        }
+        bundle + next
+    }
+}
+
+/// A root on its way in.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct RootRotation {
+    /// PEM of the root that is to follow.
+    pub cert_pem: String,
+    /// PEM of its key; empty when only an external CA has it.
+    pub key_pem: String,
+    /// PEM of a certificate for its key, signed by the present root: who trusts only that one
+    /// accepts certificates of the next through it.
+    pub cross_signed_pem: String,
+    /// Whether nodes that are down are not waited for.
+    pub skip_unreachable: bool,
+    /// When it began.
+    pub started_at: Timestamp,
+}
+
+impl fmt::Debug for RootRotation {
+    /// Shows no key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RootRotation")
+            .field("cert_pem", &self.cert_pem)
+            .field("skip_unreachable", &self.skip_unreachable)
+            .field("started_at", &self.started_at)
+            .finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for RootCaState {

@@ -30,6 +30,9 @@ pub struct Node {
     pub manager_status: Option<ManagerStatus>,
     /// Small number of its own, from which addresses of the data plane follow; 0 until given.
     pub network_index: u32,
+    /// What the managers certified for it.
+    #[serde(skip)]
+    pub certificate: NodeCertificate,
 }
 
 impl Node {
@@ -40,6 +43,33 @@ impl Node {
             || self.id.to_string(),
             |description| description.hostname.clone(),
         )
+    }
+}
+
+/// What the managers certified for a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeCertificate {
+    /// Keys by which it is known: of its latest certificate, and of the one that it asked for that
+    /// one with, should the answer have been lost. With one of them it may come back when its
+    /// certificate has run out.
+    pub keys: Vec<KeyDigest>,
+    /// It is told to renew at once: the root changes.
+    pub renew_now: bool,
+}
+
+/// SHA-256 of a public key, as it stands in a certificate.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyDigest(pub [u8; 32]);
+
+impl std::fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyDigest({self})")
+    }
+}
+
+impl std::fmt::Display for KeyDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -116,6 +146,9 @@ pub struct NodeDescription {
     pub engine_labels: Labels,
     /// How its data plane is reached.
     pub network: NodeNetwork,
+    /// Whom it trusts, and who issued its certificate.
+    #[serde(rename = "TLSInfo", skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsInfo>,
 }
 
 /// How a node's data plane is reached.
@@ -126,6 +159,19 @@ pub struct NodeNetwork {
     pub data_path: Vec<IpAddr>,
     /// Its WireGuard public keys, the one to use first.
     pub wireguard_keys: Vec<[u8; 32]>,
+}
+
+/// Whom a node trusts and who issued its certificate, as the node tells it. Shows how far the
+/// replacement of the root has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TlsInfo {
+    /// `sha256:` and the digest of the PEM bundle of its roots, in hexadecimal.
+    pub trust_root_digest: String,
+    /// The issuer's name: base64 of its DER.
+    pub cert_issuer_subject: String,
+    /// The issuer's public key: base64 of its DER.
+    pub cert_issuer_public_key: String,
 }
 
 /// What the dispatcher knows of a node.

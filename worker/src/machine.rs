@@ -42,6 +42,7 @@ pub(crate) fn describe(
         engine_version: RELEASE.to_owned(),
         engine_labels,
         network: types::node::NodeNetwork::default(),
+        tls: None,
     })
 }
 

@@ -146,6 +146,7 @@ mod tests {
             },
             manager_status,
             network_index: 0,
+            certificate: types::node::NodeCertificate::default(),
         };
         NodeView {
             node: Some((&node).into()),

@@ -150,6 +150,7 @@ async fn fill(proposer: &LocalProposer) {
                 addr: "10.0.0.1:2377".to_owned(),
             }),
             network_index: 0,
+            certificate: types::node::NodeCertificate::default(),
         }));
     }
     let actions = objects.into_iter().map(Action::Create).collect();
@@ -174,6 +175,7 @@ fn ca_root() -> Cluster {
             key_pem: String::new(),
             worker_token: token(),
             manager_token: token(),
+            ..RootCaState::default()
         },
         revoked: std::collections::BTreeMap::new(),
         gossip_keys: vec![],

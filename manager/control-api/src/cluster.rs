@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use ca::{JoinToken, RootBundle};
+use ca::{Issuer, JoinToken, RootBundle};
 use store::{Action, Object};
-use types::{Cluster, ClusterId, ClusterSpec, Meta, NodeRole};
+use types::cluster::RootRotation;
+use types::{Cluster, ClusterId, ClusterSpec, Meta, NodeRole, Timestamp, Version};
 
 use crate::api::STALE_RETRIES_MAX;
-use crate::{ControlApi, Error};
+use crate::{ControlApi, Error, validate};
 
 /// The cluster without its keys.
 #[derive(Clone, Debug)]
@@ -26,6 +27,34 @@ pub struct ClusterView {
     pub manager_token: String,
     /// Addresses of the managers, the leader's first.
     pub managers: Vec<String>,
+    /// The root on its way in, if one is.
+    pub root_rotation: Option<RootRotationView>,
+}
+
+/// A root on its way in, without its key.
+#[derive(Clone, Debug)]
+pub struct RootRotationView {
+    /// PEM of the root.
+    pub cert_pem: String,
+    /// Whether nodes that are down are not waited for.
+    pub skip_unreachable: bool,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// The root as nodes name it once it has issued their certificates.
+    pub issuer: Issuer,
+}
+
+impl RootRotationView {
+    fn new(rotation: &RootRotation) -> Result<Self, Error> {
+        let issuer = Issuer::of_root(&rotation.cert_pem)
+            .map_err(|error| Error::Precondition(format!("the root that is to follow: {error}")))?;
+        Ok(Self {
+            cert_pem: rotation.cert_pem.clone(),
+            skip_unreachable: rotation.skip_unreachable,
+            started_at: rotation.started_at,
+            issuer,
+        })
+    }
 }
 
 impl ControlApi {
@@ -38,6 +67,8 @@ impl ControlApi {
         let leader = self.status.leader();
         let mut managers = self.status.managers();
         managers.sort_by_key(|manager| (Some(manager.raft_id) != leader, manager.addr.clone()));
+        let rotation = cluster.root_ca.rotation.as_ref();
+        let root_rotation = rotation.map(RootRotationView::new).transpose()?;
         Ok(ClusterView {
             id: cluster.id,
             meta: cluster.meta,
@@ -46,7 +77,36 @@ impl ControlApi {
             worker_token: cluster.root_ca.worker_token.clone(),
             manager_token: cluster.root_ca.manager_token.clone(),
             managers: managers.into_iter().map(|manager| manager.addr).collect(),
+            root_rotation,
         })
+    }
+
+    /// Gives the cluster other settings, unless it changed since `version`. Those of certificates count from each node's next renewal
+    /// on (S11.13).
+    ///
+    /// # Errors
+    /// When a setting is out of range or the version is not the stored one.
+    pub async fn update_cluster(
+        &self,
+        version: Version,
+        spec: ClusterSpec,
+    ) -> Result<ClusterView, Error> {
+        validate::cluster_spec(&spec)?;
+        let mut cluster = Cluster::clone(&*self.stored_cluster()?);
+        if cluster.meta.version != version {
+            return Err(Error::Stale {
+                object: "the settings of the swarm".to_owned(),
+            });
+        }
+        if spec.network != cluster.spec.network {
+            return Err(Error::Precondition(
+                "the settings of networks cannot be changed once the swarm is made".to_owned(),
+            ));
+        }
+        cluster.spec = spec;
+        self.propose(vec![Action::Update(Object::from(cluster))])
+            .await?;
+        self.cluster()
     }
 
     /// Replaces the secret of a role's join token; nodes already in stay (S12.03).

@@ -10,7 +10,7 @@ use futures::{Stream, StreamExt as _};
 use proto::control as wire;
 use proto::control::control_server::{Control, ControlServer};
 use tonic::{Request, Response, Status};
-use types::{NodeSpec, ServiceSpec, Version};
+use types::{ClusterSpec, NodeSpec, ServiceSpec, Version};
 
 use crate::{ControlApi, Error, Invalid, UpdateService};
 
@@ -43,6 +43,19 @@ impl Control for ControlService {
     ) -> Answer<wire::GetClusterResponse> {
         let cluster = self.api.cluster()?;
         Ok(Response::new(wire::GetClusterResponse {
+            cluster: Some((&cluster).into()),
+        }))
+    }
+
+    async fn update_cluster(
+        &self,
+        request: Request<wire::UpdateClusterRequest>,
+    ) -> Answer<wire::UpdateClusterResponse> {
+        let wire::UpdateClusterRequest { version, spec } = request.into_inner();
+        let spec = ClusterSpec::try_from(required("spec", spec)?).map_err(convert::malformed)?;
+        let version = Version { index: version };
+        let cluster = self.api.update_cluster(version, spec).await?;
+        Ok(Response::new(wire::UpdateClusterResponse {
             cluster: Some((&cluster).into()),
         }))
     }

@@ -202,6 +202,7 @@ fn cluster() -> Cluster {
             key_pem: "never shown".to_owned(),
             worker_token: token(),
             manager_token: token(),
+            ..RootCaState::default()
         },
         revoked: std::collections::BTreeMap::new(),
         gossip_keys: vec![],
@@ -238,5 +239,6 @@ fn node(number: u64, managers: u64) -> Node {
             raft_id: number,
             addr: format!("10.0.0.{number}:2377"),
         }),
+        certificate: types::node::NodeCertificate::default(),
     }
 }

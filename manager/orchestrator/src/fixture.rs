@@ -336,5 +336,6 @@ fn node(number: u128) -> Node {
         },
         manager_status: None,
         network_index: 0,
+        certificate: types::node::NodeCertificate::default(),
     }
 }

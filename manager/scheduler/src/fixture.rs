@@ -34,6 +34,7 @@ pub(crate) fn node(number: u128) -> Node {
         },
         manager_status: None,
         network_index: 0,
+        certificate: types::node::NodeCertificate::default(),
     }
 }
 

@@ -101,6 +101,7 @@ pub(crate) fn join(
         status: NodeStatus::default(),
         manager_status: None,
         network_index: 0,
+        certificate: types::node::NodeCertificate::default(),
     };
     sign(cluster, node, true, csr_pem, now)
 }

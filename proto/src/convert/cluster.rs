@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use types::cluster::{ClusterNetworkSpec, RootCaState, SubnetPool};
+use types::cluster::{ClusterNetworkSpec, ExternalCa, RootCaState, RootRotation, SubnetPool};
 use types::{Cluster, ClusterSpec, Payload, Timestamp};
 
 use super::{ConvertError, nanos, parse, required};
@@ -57,6 +57,7 @@ impl From<&ClusterSpec> for objects::ClusterSpec {
             snapshot_interval: spec.snapshot_interval,
             node_cert_expiry: nanos(spec.node_cert_expiry),
             network: Some((&spec.network).into()),
+            external_cas: spec.external_cas.iter().map(Into::into).collect(),
         }
     }
 }
@@ -65,6 +66,7 @@ impl TryFrom<objects::ClusterSpec> for ClusterSpec {
     type Error = ConvertError;
     fn try_from(message: objects::ClusterSpec) -> Result<Self, ConvertError> {
         let network = message.network.map(TryInto::try_into).transpose()?;
+        let external_cas = message.external_cas.into_iter().map(TryInto::try_into);
         Ok(Self {
             labels: message.labels.into_iter().collect(),
             task_history_limit: message.task_history_limit,
@@ -73,6 +75,7 @@ impl TryFrom<objects::ClusterSpec> for ClusterSpec {
             snapshot_interval: message.snapshot_interval,
             node_cert_expiry: Duration::from_nanos(message.node_cert_expiry),
             network: network.unwrap_or_default(),
+            external_cas: external_cas.collect::<Result<_, _>>()?,
         })
     }
 }
@@ -89,6 +92,53 @@ impl From<&ClusterNetworkSpec> for objects::ClusterNetworkSpec {
                 .collect(),
             data_path_port: spec.data_path_port.into(),
             encrypt_all: spec.encrypt_all,
+        }
+    }
+}
+
+impl From<&ExternalCa> for objects::ExternalCa {
+    fn from(ca: &ExternalCa) -> Self {
+        Self {
+            protocol: ca.protocol.to_string(),
+            url: ca.url.clone(),
+            options: ca.options.clone().into_iter().collect(),
+            ca_cert_pem: ca.ca_cert_pem.clone(),
+        }
+    }
+}
+
+impl TryFrom<objects::ExternalCa> for ExternalCa {
+    type Error = ConvertError;
+    fn try_from(message: objects::ExternalCa) -> Result<Self, ConvertError> {
+        Ok(Self {
+            protocol: parse("external_cas.protocol", &message.protocol)?,
+            url: message.url,
+            options: message.options.into_iter().collect(),
+            ca_cert_pem: message.ca_cert_pem,
+        })
+    }
+}
+
+impl From<&RootRotation> for objects::RootRotation {
+    fn from(rotation: &RootRotation) -> Self {
+        Self {
+            cert_pem: rotation.cert_pem.clone(),
+            key_pem: rotation.key_pem.clone(),
+            cross_signed_pem: rotation.cross_signed_pem.clone(),
+            skip_unreachable: rotation.skip_unreachable,
+            started_at: rotation.started_at.0,
+        }
+    }
+}
+
+impl From<objects::RootRotation> for RootRotation {
+    fn from(message: objects::RootRotation) -> Self {
+        Self {
+            cert_pem: message.cert_pem,
+            key_pem: message.key_pem,
+            cross_signed_pem: message.cross_signed_pem,
+            skip_unreachable: message.skip_unreachable,
+            started_at: Timestamp(message.started_at),
         }
     }
 }
@@ -121,6 +171,8 @@ impl From<&RootCaState> for objects::RootCaState {
             key_pem: root.key_pem.clone(),
             worker_token: root.worker_token.clone(),
             manager_token: root.manager_token.clone(),
+            rotation: root.rotation.as_ref().map(Into::into),
+            lineage: root.lineage.clone(),
         }
     }
 }
@@ -132,6 +184,8 @@ impl From<objects::RootCaState> for RootCaState {
             key_pem: message.key_pem,
             worker_token: message.worker_token,
             manager_token: message.manager_token,
+            rotation: message.rotation.map(Into::into),
+            lineage: message.lineage,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! A node's messages.
 
 use types::node::{
-    Availability, ManagerStatus, NodeDescription, NodeNetwork, NodeState, NodeStatus,
+    Availability, KeyDigest, ManagerStatus, NodeCertificate, NodeDescription, NodeNetwork,
+    NodeState, NodeStatus, TlsInfo,
 };
 use types::task::{Platform, Resources};
 use types::{Node, NodeRole, NodeSpec};
@@ -43,6 +44,7 @@ impl From<&Node> for objects::Node {
             status: Some((&node.status).into()),
             manager_status: node.manager_status.as_ref().map(Into::into),
             network_index: node.network_index,
+            certificate: Some((&node.certificate).into()),
         }
     }
 }
@@ -59,7 +61,56 @@ impl TryFrom<objects::Node> for Node {
             status: message.status.unwrap_or_default().try_into()?,
             manager_status: message.manager_status.map(Into::into),
             network_index: message.network_index,
+            certificate: message.certificate.unwrap_or_default().try_into()?,
         })
+    }
+}
+
+impl From<&NodeCertificate> for objects::NodeCertificate {
+    fn from(certificate: &NodeCertificate) -> Self {
+        let keys = certificate.keys.iter().map(|key| key.0.to_vec());
+        Self {
+            keys: keys.collect(),
+            renew_now: certificate.renew_now,
+        }
+    }
+}
+
+impl TryFrom<objects::NodeCertificate> for NodeCertificate {
+    type Error = ConvertError;
+    fn try_from(message: objects::NodeCertificate) -> Result<Self, ConvertError> {
+        let digest = |bytes: Vec<u8>| {
+            let wrong = |_| ConvertError::new("certificate.keys", "is not a SHA-256 digest");
+            bytes.try_into().map(KeyDigest).map_err(wrong)
+        };
+        Ok(Self {
+            keys: message
+                .keys
+                .into_iter()
+                .map(digest)
+                .collect::<Result<_, _>>()?,
+            renew_now: message.renew_now,
+        })
+    }
+}
+
+impl From<&TlsInfo> for objects::TlsInfo {
+    fn from(tls: &TlsInfo) -> Self {
+        Self {
+            trust_root_digest: tls.trust_root_digest.clone(),
+            cert_issuer_subject: tls.cert_issuer_subject.clone(),
+            cert_issuer_public_key: tls.cert_issuer_public_key.clone(),
+        }
+    }
+}
+
+impl From<objects::TlsInfo> for TlsInfo {
+    fn from(message: objects::TlsInfo) -> Self {
+        Self {
+            trust_root_digest: message.trust_root_digest,
+            cert_issuer_subject: message.cert_issuer_subject,
+            cert_issuer_public_key: message.cert_issuer_public_key,
+        }
     }
 }
 
@@ -94,6 +145,7 @@ impl From<&NodeDescription> for objects::NodeDescription {
             engine_version: told.engine_version.clone(),
             engine_labels: told.engine_labels.clone().into_iter().collect(),
             network: Some((&told.network).into()),
+            tls: told.tls.as_ref().map(Into::into),
         }
     }
 }
@@ -108,6 +160,7 @@ impl TryFrom<objects::NodeDescription> for NodeDescription {
             engine_version: message.engine_version,
             engine_labels: message.engine_labels.into_iter().collect(),
             network: message.network.unwrap_or_default().try_into()?,
+            tls: message.tls.map(Into::into),
         })
     }
 }

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use types::cluster::RootCaState;
+use types::cluster::{ExternalCa, ExternalCaProtocol, RootCaState, RootRotation};
 use types::container_spec::{Mount, MountKind, Ulimit};
 use types::network::NetworkAttachmentSpec;
-use types::node::{Availability, ManagerStatus, NodeDescription, NodeState, NodeStatus};
+use types::node::{
+    Availability, KeyDigest, ManagerStatus, NodeCertificate, NodeDescription, NodeState,
+    NodeStatus, TlsInfo,
+};
 use types::service::ServiceMode;
 use types::task::{
     ContainerStatus, Limits, Placement, Platform, ResourceRequirements, Resources,
@@ -209,6 +212,11 @@ fn a_node_and_the_cluster_survive_the_wire() {
             engine_version: "1".into(),
             engine_labels: labels(),
             network: Default::default(),
+            tls: Some(TlsInfo {
+                trust_root_digest: "sha256:00".into(),
+                cert_issuer_subject: "name".into(),
+                cert_issuer_public_key: "key".into(),
+            }),
         }),
         status: NodeStatus {
             state: NodeState::Ready,
@@ -220,6 +228,10 @@ fn a_node_and_the_cluster_survive_the_wire() {
             addr: "10.0.0.1:2377".into(),
         }),
         network_index: 0,
+        certificate: NodeCertificate {
+            keys: vec![KeyDigest([1; 32]), KeyDigest([2; 32])],
+            renew_now: true,
+        },
     };
     assert_eq!(Node::try_from(objects::Node::from(&node)), Ok(node));
 
@@ -229,6 +241,12 @@ fn a_node_and_the_cluster_survive_the_wire() {
         spec: ClusterSpec {
             labels: labels(),
             task_history_limit: -1,
+            external_cas: vec![ExternalCa {
+                protocol: ExternalCaProtocol::Cfssl,
+                url: "https://ca.example".into(),
+                options: [("profile".into(), "node".into())].into(),
+                ca_cert_pem: "root".into(),
+            }],
             ..ClusterSpec::default()
         },
         root_ca: RootCaState {
@@ -236,6 +254,14 @@ fn a_node_and_the_cluster_survive_the_wire() {
             key_pem: "k".into(),
             worker_token: "w".into(),
             manager_token: "m".into(),
+            rotation: Some(RootRotation {
+                cert_pem: "next".into(),
+                key_pem: "next key".into(),
+                cross_signed_pem: "next by this".into(),
+                skip_unreachable: true,
+                started_at: Timestamp(9),
+            }),
+            lineage: vec!["this by former".into()],
         },
         revoked: [(NodeId::from_number(8), Timestamp(5))].into(),
         gossip_keys: vec![],

@@ -288,6 +288,7 @@ impl World {
             },
             manager_status: None,
             network_index: 0,
+            certificate: types::node::NodeCertificate::default(),
         };
         self.must(vec![Action::Create(node.into())]);
         self.workers.add(id);
@@ -424,6 +425,7 @@ impl World {
                     key_pem: String::new(),
                     worker_token: String::new(),
                     manager_token: String::new(),
+                    ..types::cluster::RootCaState::default()
                 },
                 gossip_keys: vec![],
                 revoked: std::collections::BTreeMap::new(),

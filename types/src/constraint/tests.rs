@@ -35,6 +35,7 @@ fn node() -> Node {
         },
         manager_status: None,
         network_index: 0,
+        certificate: crate::node::NodeCertificate::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use types::{NodeRole, Timestamp};
 
 use crate::{
     ClusterView, Error, Invalid, LogBatch, LogLine, LogOptions, LogStreamName, NodeView,
-    ServiceProgress, ServiceView, TaskProgress,
+    RootRotationView, ServiceProgress, ServiceView, TaskProgress,
 };
 
 /// A message whose parts contradict the format is the caller's mistake.
@@ -31,6 +31,19 @@ impl From<&ClusterView> for wire::ClusterView {
             worker_token: view.worker_token.clone(),
             manager_token: view.manager_token.clone(),
             managers: view.managers.clone(),
+            root_rotation: view.root_rotation.as_ref().map(Into::into),
+        }
+    }
+}
+
+impl From<&RootRotationView> for wire::RootRotationView {
+    fn from(rotation: &RootRotationView) -> Self {
+        Self {
+            cert_pem: rotation.cert_pem.clone(),
+            skip_unreachable: rotation.skip_unreachable,
+            started_at: rotation.started_at.0,
+            issuer_subject: rotation.issuer.subject.clone(),
+            issuer_public_key: rotation.issuer.public_key.clone(),
         }
     }
 }

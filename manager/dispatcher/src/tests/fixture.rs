@@ -297,6 +297,7 @@ fn cluster() -> Cluster {
             key_pem: String::new(),
             worker_token: String::new(),
             manager_token: String::new(),
+            ..RootCaState::default()
         },
         revoked: Default::default(),
         gossip_keys: vec![],
@@ -317,6 +318,7 @@ pub(crate) fn node(number: u128, state: NodeState) -> Node {
         },
         manager_status: None,
         network_index: 0,
+        certificate: types::node::NodeCertificate::default(),
     }
 }
 

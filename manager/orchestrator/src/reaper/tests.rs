@@ -34,6 +34,7 @@ fn limited(fixture: Fixture, limit: i64) -> Fixture {
             key_pem: String::new(),
             worker_token: String::new(),
             manager_token: String::new(),
+            ..types::cluster::RootCaState::default()
         },
         revoked: std::collections::BTreeMap::new(),
         gossip_keys: vec![],

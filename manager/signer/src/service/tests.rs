@@ -34,6 +34,7 @@ async fn fixture() -> Fixture {
             key_pem: root.key_pem().to_string(),
             worker_token: worker_token.clone(),
             manager_token: manager_token.clone(),
+            ..RootCaState::default()
         },
         revoked: std::collections::BTreeMap::new(),
         gossip_keys: vec![],

@@ -85,6 +85,7 @@ fn node(id: u128, state: NodeState, availability: Availability) -> Node {
         },
         manager_status: None::<ManagerStatus>,
         network_index: 0,
+        certificate: types::node::NodeCertificate::default(),
     }
 }
 

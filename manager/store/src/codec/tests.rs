@@ -60,6 +60,7 @@ fn node() -> Node {
         },
         manager_status: None,
         network_index: 0,
+        certificate: types::node::NodeCertificate::default(),
     }
 }
 

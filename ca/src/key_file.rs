@@ -11,7 +11,14 @@ use crate::key::{ENCRYPTED_KEY_TAG, PLAIN_KEY_TAG};
 
 const RAFT_DEK: &str = "raft-dek";
 const RAFT_DEK_PENDING: &str = "raft-dek-pending";
+const NODE_KEY: &str = "node-key";
 const KEK_VERSION: &str = "kek-version";
+const DATA_KEY_EPOCH: &str = "raft-dek-epoch";
+const DATA_KEY_MADE: &str = "raft-dek-made";
+const RENEW: &str = "renew-key";
+const SWARM_LOCKED: &str = "swarm-locked";
+
+mod lock;
 
 /// A key file that cannot be read, or a header that cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +41,27 @@ pub enum KeyFileError {
         /// The header's name.
         header: &'static str,
     },
+    /// The file is locked, and nobody has given the unlock key.
+    #[error("it is locked")]
+    Locked,
+    /// The file is not locked.
+    #[error("it is not locked")]
+    NotLocked,
+    /// The unlock key is another one, or the file was changed.
+    #[error(
+        "invalid key: this is not version {version} of the unlock key, which this manager was locked \
+         with (a key that was rotated while the manager was off is not known to it: use the former one)"
+    )]
+    WrongKey {
+        /// Which one is needed.
+        version: u64,
+    },
+    /// The key cannot be encrypted.
+    #[error("it cannot be encrypted: {0}")]
+    Encrypt(String),
+    /// The operating system gave no random numbers.
+    #[error("no random numbers from the operating system")]
+    Random(#[source] getrandom::Error),
     /// A header that PEM cannot carry.
     #[error(
         "a header named {name:?} cannot be written: names and values hold no colon and no line break"
@@ -185,22 +213,111 @@ impl KeyFile {
         self.set_data_key(RAFT_DEK_PENDING, key);
     }
 
-    /// Store index of the unlock key (KEK) that the file is encrypted with; 0 without one.
+    /// Version of the unlock key (KEK) the file has followed: the one it is locked with, or the one
+    /// whose end it has seen; 0 before the first.
     ///
     /// # Errors
     /// When the header is damaged.
     pub fn kek_version(&self) -> Result<u64, KeyFileError> {
-        self.header(KEK_VERSION).map_or(Ok(0), |text| {
-            text.parse().map_err(|_| KeyFileError::Number {
-                header: KEK_VERSION,
-            })
-        })
+        self.number(KEK_VERSION)
     }
 
-    /// Sets the store index of the unlock key.
+    /// Sets the version of the unlock key.
     pub fn set_kek_version(&mut self, version: u64) {
-        self.headers
-            .insert(KEK_VERSION.to_owned(), Zeroizing::new(version.to_string()));
+        self.put(KEK_VERSION, Some(Zeroizing::new(version.to_string())));
+    }
+
+    /// The key of what the node's agent and executor keep on disk, as bytes.
+    ///
+    /// # Errors
+    /// When the header is damaged.
+    pub fn node_key(&self) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
+        let decode = |text: &str| {
+            let bytes = STANDARD.decode(text).map(Zeroizing::new);
+            bytes.map_err(|_| KeyFileError::DataKey { header: NODE_KEY })
+        };
+        self.header(NODE_KEY).map(decode).transpose()
+    }
+
+    /// Sets the key of what the node's agent and executor keep on disk.
+    pub fn set_node_key(&mut self, key: Option<&Zeroizing<Vec<u8>>>) {
+        let text = key.map(|key| Zeroizing::new(STANDARD.encode(key.as_slice())));
+        self.put(NODE_KEY, text);
+    }
+
+    /// Which order to replace data keys was last carried out; 0 for none.
+    ///
+    /// # Errors
+    /// When the header is damaged.
+    pub fn data_key_epoch(&self) -> Result<u64, KeyFileError> {
+        self.number(DATA_KEY_EPOCH)
+    }
+
+    /// Notes that an order to replace data keys was carried out.
+    pub fn set_data_key_epoch(&mut self, epoch: u64) {
+        self.put(DATA_KEY_EPOCH, Some(Zeroizing::new(epoch.to_string())));
+    }
+
+    /// When the key that seals the log was made, in seconds since the epoch; 0 when not known.
+    ///
+    /// # Errors
+    /// When the header is damaged.
+    pub fn data_key_made(&self) -> Result<u64, KeyFileError> {
+        self.number(DATA_KEY_MADE)
+    }
+
+    /// Notes when the key that seals the log was made.
+    pub fn set_data_key_made(&mut self, seconds: u64) {
+        self.put(DATA_KEY_MADE, Some(Zeroizing::new(seconds.to_string())));
+    }
+
+    /// Whether the private key lay on disk in clear, or under a former unlock key, and is to be
+    /// replaced soon. A new private key ends it.
+    #[must_use]
+    pub fn wants_renewal(&self) -> bool {
+        self.header(RENEW).is_some()
+    }
+
+    /// Asks for another private key.
+    pub fn set_wants_renewal(&mut self, wanted: bool) {
+        self.put(RENEW, wanted.then(|| Zeroizing::new("yes".to_owned())));
+    }
+
+    /// Whether the swarm's managers are locked, as far as this node was told: then no key of what
+    /// it keeps of tasks may be on its disk.
+    #[must_use]
+    pub fn is_swarm_locked(&self) -> bool {
+        self.header(SWARM_LOCKED).is_some()
+    }
+
+    /// Notes whether the swarm's managers are locked.
+    pub fn set_swarm_locked(&mut self, is_locked: bool) {
+        let value = is_locked.then(|| Zeroizing::new("yes".to_owned()));
+        self.put(SWARM_LOCKED, value);
+    }
+
+    /// Forgets all that concerns a manager's log, as a manager that becomes a worker has to.
+    pub fn forget_log(&mut self) {
+        for header in [RAFT_DEK, RAFT_DEK_PENDING, DATA_KEY_EPOCH, DATA_KEY_MADE] {
+            self.headers.remove(header);
+        }
+    }
+
+    fn put(&mut self, header: &'static str, value: Option<Zeroizing<String>>) {
+        match value {
+            Some(value) => {
+                self.headers.insert(header.to_owned(), value);
+            }
+            None => {
+                self.headers.remove(header);
+            }
+        }
+    }
+
+    fn number(&self, header: &'static str) -> Result<u64, KeyFileError> {
+        self.header(header).map_or(Ok(0), |text| {
+            text.parse().map_err(|_| KeyFileError::Number { header })
+        })
     }
 
     fn data_key(&self, header: &'static str) -> Result<Option<DataKey>, KeyFileError> {
@@ -219,15 +336,8 @@ impl KeyFile {
     }
 
     fn set_data_key(&mut self, header: &'static str, key: Option<&DataKey>) {
-        match key {
-            Some(key) => {
-                let text = Zeroizing::new(STANDARD.encode(key.bytes()));
-                self.headers.insert(header.to_owned(), text);
-            }
-            None => {
-                self.headers.remove(header);
-            }
-        }
+        let text = key.map(|key| Zeroizing::new(STANDARD.encode(key.bytes())));
+        self.put(header, text);
     }
 }
 

@@ -25,6 +25,7 @@ mod lineage;
 mod root;
 mod subject;
 mod token;
+mod unlock_key;
 
 pub mod authorize;
 pub mod tls;
@@ -47,3 +48,4 @@ pub use subject::{
 };
 pub use tls::Tls;
 pub use token::{JoinToken, TokenError};
+pub use unlock_key::{UnlockKey, UnlockKeyError};

@@ -34,6 +34,8 @@ enum Command {
     Join(swarm::join::Join),
     Leave(swarm::leave::Leave),
     JoinToken(swarm::join_token::JoinToken),
+    Update(swarm::update::Update),
+    UnlockKey(swarm::unlock_key::UnlockKey),
     /// Make, join and leave a swarm
     Swarm {
         #[command(subcommand)]
@@ -66,6 +68,8 @@ impl Cli {
             Command::Join(command) => command.run(host).await,
             Command::Leave(command) => command.run(host).await,
             Command::JoinToken(command) => command.run(host).await,
+            Command::Update(command) => command.run(host).await,
+            Command::UnlockKey(command) => command.run(host).await,
             Command::Swarm { verb } => verb.run(host).await,
             Command::Node { verb } => verb.run(host).await,
             Command::Service { verb } => verb.run(host).await,

@@ -85,6 +85,7 @@ fn state(status: &GetStatusResponse) -> &'static str {
         State::Pending => "pending",
         State::Active => "active",
         State::Error => "error",
+        State::Locked => "locked",
     }
 }
 

@@ -1,9 +1,10 @@
-//! Making, joining and leaving a swarm.
+//! Making, changing, joining and leaving a swarm.
 
 pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod join_token;
 pub(crate) mod leave;
+pub(crate) mod unlock_key;
 pub(crate) mod update;
 
 use clap::{Subcommand, ValueEnum};
@@ -20,6 +21,7 @@ pub(crate) enum Verb {
     Leave(leave::Leave),
     JoinToken(join_token::JoinToken),
     Update(update::Update),
+    UnlockKey(unlock_key::UnlockKey),
 }
 
 impl Verb {
@@ -30,6 +32,7 @@ impl Verb {
             Self::Leave(command) => command.run(host).await,
             Self::JoinToken(command) => command.run(host).await,
             Self::Update(command) => command.run(host).await,
+            Self::UnlockKey(command) => command.run(host).await,
         }
     }
 }
@@ -78,6 +81,15 @@ impl From<RoleFlag> for types::NodeRole {
             RoleFlag::Manager => Self::Manager,
         }
     }
+}
+
+/// How to unlock a manager, and with what.
+pub(crate) fn unlock_command(key: &str) -> String {
+    format!(
+        "To unlock a swarm manager after it restarts, run the `swarmctl swarm unlock`\ncommand and \
+         provide the following key:\n\n    {key}\n\nRemember to store this key in a password manager, \
+         since without it you\nwill not be able to restart the manager.\n"
+    )
 }
 
 /// The command that joins, as people paste it.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ca::{Identity, JoinToken, NodeFiles, PrivateKey, RootCa, Subject};
+use ca::{Identity, JoinToken, NodeFiles, PrivateKey, RootCa, Subject, UnlockKey};
 use image::ImageStore;
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::cluster::RootCaState;
+use types::cluster::{ClusterLock, RootCaState};
 use types::id::RandomIds;
 use types::node::{Availability, NodeStatus};
 use types::{
@@ -62,6 +62,8 @@ pub struct Initialized {
     pub advertise_addr: String,
     /// What lets workers in.
     pub worker_token: String,
+    /// What unlocks it after a restart; empty without autolock.
+    pub unlock_key: String,
 }
 
 /// Which swarm to join, and how.
@@ -231,6 +233,7 @@ impl Inner {
         } = found(request)?;
         let node_id = node.id;
         let worker_token = cluster.root_ca.worker_token.clone();
+        let unlock_key = cluster.lock.unlock_key.clone();
         let begin = Begin::Found(Box::new((cluster, node)));
         let start = Start {
             identity,
@@ -243,6 +246,7 @@ impl Inner {
             node_id,
             advertise_addr: advertise,
             worker_token,
+            unlock_key,
         })
     }
 
@@ -342,6 +346,11 @@ impl Inner {
             .map_err(|_| Error::Stopping)?
     }
 
+    /// Opens a locked manager's keys and starts it.
+    pub(crate) async fn unlock(&self, _key: &str) -> Result<(), Error> {
+        Err(Error::NotLocked)
+    }
+
     pub(crate) async fn leave(&self, force: bool) -> Result<(), Error> {
         let mut place = self.node.lock().await;
         if let Some(node) = place.as_ref().filter(|node| !node.is_over()) {
@@ -382,6 +391,7 @@ fn found(request: Init) -> Result<Founding, Error> {
     let root = RootCa::generate(now)?;
     let bundle = root.bundle().clone();
     let cert_pem = String::from_utf8(bundle.pem().to_vec()).expect("PEM is ASCII");
+    let lock = founding_lock(request.spec.autolock_managers)?;
     let cluster = Cluster {
         id: ClusterId::generate(&mut RandomIds),
         meta: Meta::default(),
@@ -393,6 +403,7 @@ fn found(request: Init) -> Result<Founding, Error> {
             manager_token: JoinToken::generate(&bundle)?.reveal().to_string(),
             ..RootCaState::default()
         },
+        lock,
         revoked: [].into(),
         gossip_keys: vec![],
         access: types::access::Access::default(),
@@ -429,6 +440,18 @@ fn found(request: Init) -> Result<Founding, Error> {
         identity: Identity::new(key, &chain, bundle)?,
         cluster,
         node,
+    })
+}
+
+/// What managers of a new swarm seal their disks with.
+fn founding_lock(is_locked: bool) -> Result<ClusterLock, Error> {
+    if !is_locked {
+        return Ok(ClusterLock::default());
+    }
+    Ok(ClusterLock {
+        unlock_key: UnlockKey::generate()?.reveal().to_string(),
+        key_version: 1,
+        data_key_epoch: 1,
     })
 }
 

@@ -19,6 +19,9 @@ pub enum Error {
          another one"
     )]
     AlreadyMember,
+    /// Unlocking what is not locked (S10.14).
+    #[error("swarm is not locked")]
+    NotLocked,
     /// Leaving without being in a swarm.
     #[error("this node is not part of a swarm")]
     NotMember,
@@ -151,6 +154,7 @@ impl Error {
         match self {
             Self::AlreadyMember
             | Self::NotMember
+            | Self::NotLocked
             | Self::LeaveNeedsForce(_)
             | Self::Expired
             | Self::Listen { .. } => Code::FailedPrecondition,

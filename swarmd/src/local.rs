@@ -12,7 +12,7 @@ use proto::daemon::daemon_server::{Daemon as Rpc, DaemonServer};
 use proto::daemon::images_server::ImagesServer;
 use proto::daemon::{
     GetStatusRequest, GetStatusResponse, InitRequest, InitResponse, JoinRequest, JoinResponse,
-    LeaveRequest, LeaveResponse, get_status_response,
+    LeaveRequest, LeaveResponse, UnlockRequest, UnlockResponse, get_status_response,
 };
 use proto::objects;
 use tokio_util::sync::CancellationToken;
@@ -156,6 +156,7 @@ impl Rpc for DaemonService {
             node_id: made.node_id.to_string(),
             advertise_addr: made.advertise_addr,
             worker_token: made.worker_token,
+            unlock_key: made.unlock_key,
         }))
     }
 
@@ -182,6 +183,15 @@ impl Rpc for DaemonService {
     ) -> Result<Response<LeaveResponse>, Status> {
         self.inner.leave(request.into_inner().force).await?;
         Ok(Response::new(LeaveResponse {}))
+    }
+
+    async fn unlock(
+        &self,
+        request: Request<UnlockRequest>,
+    ) -> Result<Response<UnlockResponse>, Status> {
+        let key = zeroize::Zeroizing::new(request.into_inner().key);
+        self.inner.unlock(&key).await?;
+        Ok(Response::new(UnlockResponse {}))
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Cluster {
     pub spec: ClusterSpec,
     /// The certificate authority.
     pub root_ca: RootCaState,
+    /// What managers seal their disks with.
+    pub lock: ClusterLock,
     /// Nodes removed while their certificates were still valid, and when to forget them (S11.02).
     pub revoked: BTreeMap<NodeId, Timestamp>,
     /// Keys of the gossip between nodes, the one to send with first.
@@ -53,6 +55,10 @@ pub struct ClusterSpec {
     /// Life of a node certificate.
     #[serde(with = "crate::duration")]
     pub node_cert_expiry: Duration,
+    /// Whether a manager's keys are encrypted on its disk, so that it has to be unlocked after a
+    /// restart (F1.02).
+    #[serde(rename = "AutoLockManagers")]
+    pub autolock_managers: bool,
     /// Settings of networks, fixed when the cluster is made.
     pub network: ClusterNetworkSpec,
     /// Services that sign node certificates in the managers' place (S11.10).
@@ -102,6 +108,7 @@ impl Default for ClusterSpec {
             disconnect_grace: Duration::from_millis(1500),
             snapshot_interval: 10_000,
             node_cert_expiry: Duration::from_secs(90 * 24 * 3600),
+            autolock_managers: false,
             network: ClusterNetworkSpec::default(),
             external_cas: vec![],
         }
@@ -154,6 +161,29 @@ impl FromStr for ExternalCaProtocol {
             "cfssl" => Ok(Self::Cfssl),
             other => Err(UnknownProtocol(other.to_owned())),
         }
+    }
+}
+
+/// The unlock key, and how often managers were told to change their keys (S10.13).
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ClusterLock {
+    /// `SWMKEY-1-...`; empty while managers are not locked.
+    pub unlock_key: String,
+    /// Counts changes of the unlock key, its introduction and its end included. A manager's key
+    /// file says which one it has followed.
+    pub key_version: u64,
+    /// Counts orders to replace the keys that seal managers' logs.
+    pub data_key_epoch: u64,
+}
+
+impl fmt::Debug for ClusterLock {
+    /// Shows everything but the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterLock")
+            .field("is_locked", &!self.unlock_key.is_empty())
+            .field("key_version", &self.key_version)
+            .field("data_key_epoch", &self.data_key_epoch)
+            .finish_non_exhaustive()
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use proto::daemon::InitRequest;
 use types::ClusterSpec;
 
-use super::{AvailabilityFlag, join_command};
+use super::{AvailabilityFlag, join_command, unlock_command};
 use crate::connect::Host;
 use crate::error::Error;
 use crate::output;
@@ -28,6 +28,9 @@ pub(crate) struct Init {
     /// Whether this node takes tasks
     #[arg(long, value_enum, ignore_case = true, default_value = "active")]
     availability: AvailabilityFlag,
+    /// Encrypt the managers' keys, so that a manager has to be unlocked after a restart
+    #[arg(long)]
+    autolock: bool,
     /// Life of the nodes' certificates [default: 2160h]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     cert_expiry: Option<Duration>,
@@ -62,6 +65,9 @@ impl Init {
             "To add a manager to this swarm, run 'swarmctl join-token manager' and follow the \
              instructions.",
         )?;
+        if !answer.unlock_key.is_empty() {
+            output::line(format!("\n{}", unlock_command(&answer.unlock_key)))?;
+        }
         Ok(())
     }
 
@@ -73,6 +79,7 @@ impl Init {
         set(&mut spec.disconnect_grace, self.disconnect_grace);
         spec.snapshot_interval = self.snapshot_interval.unwrap_or(spec.snapshot_interval);
         spec.task_history_limit = self.task_history_limit.unwrap_or(spec.task_history_limit);
+        spec.autolock_managers = self.autolock;
         InitRequest {
             listen_addr: self.listen_addr,
             advertise_addr: self.advertise_addr.unwrap_or_default(),

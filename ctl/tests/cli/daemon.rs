@@ -177,6 +177,7 @@ fn ca_root() -> Cluster {
             manager_token: token(),
             ..RootCaState::default()
         },
+        lock: types::cluster::ClusterLock::default(),
         revoked: std::collections::BTreeMap::new(),
         gossip_keys: vec![],
         access: types::access::Access::default(),
@@ -387,6 +388,7 @@ impl wire::daemon_server::Daemon for Notes {
             node_id: "n".to_owned(),
             advertise_addr: "10.0.0.1:2377".to_owned(),
             worker_token: "SWMTKN-1-w".to_owned(),
+            unlock_key: String::new(),
         }))
     }
 
@@ -399,6 +401,11 @@ impl wire::daemon_server::Daemon for Notes {
     async fn leave(&self, request: Request<wire::LeaveRequest>) -> Answer<wire::LeaveResponse> {
         self.hear(format!("leave force {}", request.into_inner().force));
         Ok(Response::new(wire::LeaveResponse {}))
+    }
+
+    async fn unlock(&self, request: Request<wire::UnlockRequest>) -> Answer<wire::UnlockResponse> {
+        self.hear(format!("unlock {}", request.into_inner().key));
+        Ok(Response::new(wire::UnlockResponse {}))
     }
 }
 

@@ -1,14 +1,18 @@
 //! The cluster's settings as users see them, and its join tokens.
 
+mod settings;
+
+pub use settings::ClusterUpdate;
+
 use std::sync::Arc;
 
 use ca::{Issuer, JoinToken, RootBundle};
 use store::{Action, Object};
 use types::cluster::RootRotation;
-use types::{Cluster, ClusterId, ClusterSpec, Meta, NodeRole, Timestamp, Version};
+use types::{Cluster, ClusterId, ClusterSpec, Meta, NodeRole, Timestamp};
 
 use crate::api::STALE_RETRIES_MAX;
-use crate::{ControlApi, Error, validate};
+use crate::{ControlApi, Error};
 
 /// The cluster without its keys.
 #[derive(Clone, Debug)]
@@ -79,34 +83,6 @@ impl ControlApi {
             managers: managers.into_iter().map(|manager| manager.addr).collect(),
             root_rotation,
         })
-    }
-
-    /// Gives the cluster other settings, unless it changed since `version`. Those of certificates count from each node's next renewal
-    /// on (S11.13).
-    ///
-    /// # Errors
-    /// When a setting is out of range or the version is not the stored one.
-    pub async fn update_cluster(
-        &self,
-        version: Version,
-        spec: ClusterSpec,
-    ) -> Result<ClusterView, Error> {
-        validate::cluster_spec(&spec)?;
-        let mut cluster = Cluster::clone(&*self.stored_cluster()?);
-        if cluster.meta.version != version {
-            return Err(Error::Stale {
-                object: "the settings of the swarm".to_owned(),
-            });
-        }
-        if spec.network != cluster.spec.network {
-            return Err(Error::Precondition(
-                "the settings of networks cannot be changed once the swarm is made".to_owned(),
-            ));
-        }
-        cluster.spec = spec;
-        self.propose(vec![Action::Update(Object::from(cluster))])
-            .await?;
-        self.cluster()
     }
 
     /// Replaces the secret of a role's join token; nodes already in stay (S12.03).

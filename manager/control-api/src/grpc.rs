@@ -12,7 +12,7 @@ use proto::control::control_server::{Control, ControlServer};
 use tonic::{Request, Response, Status};
 use types::{ClusterSpec, NodeSpec, ServiceSpec, Version};
 
-use crate::{ControlApi, Error, Invalid, UpdateService};
+use crate::{ClusterUpdate, ControlApi, Error, Invalid, UpdateService};
 
 /// Size of one request at most, in bytes: above what a transaction can hold, so that the store's
 /// own sentence about it is what the user sees.
@@ -51,13 +51,30 @@ impl Control for ControlService {
         &self,
         request: Request<wire::UpdateClusterRequest>,
     ) -> Answer<wire::UpdateClusterResponse> {
-        let wire::UpdateClusterRequest { version, spec } = request.into_inner();
-        let spec = ClusterSpec::try_from(required("spec", spec)?).map_err(convert::malformed)?;
-        let version = Version { index: version };
-        let cluster = self.api.update_cluster(version, spec).await?;
+        let request = request.into_inner();
+        let version = Version {
+            index: request.version,
+        };
+        let spec = request.spec.map(ClusterSpec::try_from).transpose();
+        let update = ClusterUpdate {
+            spec: spec
+                .map_err(convert::malformed)?
+                .map(|spec| (spec, version)),
+            rotate_unlock_key: request.rotate_unlock_key,
+            rotate_data_keys: request.rotate_data_keys,
+        };
+        let cluster = self.api.update_cluster(update).await?;
         Ok(Response::new(wire::UpdateClusterResponse {
             cluster: Some((&cluster).into()),
         }))
+    }
+
+    async fn get_unlock_key(
+        &self,
+        _: Request<wire::GetUnlockKeyRequest>,
+    ) -> Answer<wire::GetUnlockKeyResponse> {
+        let unlock_key = self.api.unlock_key()?.to_string();
+        Ok(Response::new(wire::GetUnlockKeyResponse { unlock_key }))
     }
 
     async fn rotate_join_token(

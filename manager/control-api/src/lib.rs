@@ -20,7 +20,7 @@ mod task;
 pub mod validate;
 
 pub use api::ControlApi;
-pub use cluster::{ClusterView, RootRotationView};
+pub use cluster::{ClusterUpdate, ClusterView, RootRotationView};
 pub use error::Error;
 pub use logs::{LogBatch, LogLine, LogOptions, LogSelector, LogSource, LogStream, LogStreamName};
 pub use node::{NodeList, NodeView};

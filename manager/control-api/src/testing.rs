@@ -184,7 +184,7 @@ pub(crate) fn spec(name: &str) -> ServiceSpec {
     spec
 }
 
-fn cluster() -> Cluster {
+pub(crate) fn cluster() -> Cluster {
     let id = ClusterId::from_number(1);
     let root = RootCa::generate(Timestamp::now()).unwrap();
     let token = || {
@@ -204,6 +204,7 @@ fn cluster() -> Cluster {
             manager_token: token(),
             ..RootCaState::default()
         },
+        lock: types::cluster::ClusterLock::default(),
         revoked: std::collections::BTreeMap::new(),
         gossip_keys: vec![],
         access: types::access::Access::default(),

@@ -13,6 +13,8 @@ pub(crate) struct Surroundings {
     managers: Vec<String>,
     /// The roots to trust.
     root_bundle_pem: String,
+    /// Nothing readable of the swarm is to be on disk.
+    is_locked: bool,
 }
 
 impl Surroundings {
@@ -28,6 +30,7 @@ impl Surroundings {
             root_bundle_pem: state
                 .cluster()
                 .map_or_else(String::new, |c| c.root_ca.cert_pem.clone()),
+            is_locked: state.cluster().is_some_and(|c| c.spec.autolock_managers),
         }
     }
 }
@@ -51,6 +54,7 @@ impl Told {
             node: Some((&**node).into()),
             managers: surroundings.managers.clone(),
             root_bundle_pem: surroundings.root_bundle_pem.clone(),
+            locked: surroundings.is_locked,
         };
         self.0 = Some((node.clone(), surroundings));
         Some(notice)

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use types::cluster::{ClusterNetworkSpec, ExternalCa, RootCaState, RootRotation, SubnetPool};
+use types::cluster::{
+    ClusterLock, ClusterNetworkSpec, ExternalCa, RootCaState, RootRotation, SubnetPool,
+};
 use types::{Cluster, ClusterSpec, Payload, Timestamp};
 
 use super::{ConvertError, nanos, parse, required};
@@ -23,6 +25,7 @@ impl From<&Cluster> for objects::Cluster {
             revoked: revoked.collect(),
             gossip_keys: gossip_keys.map(|key| key.bytes().to_vec()).collect(),
             access: Some((&cluster.access).into()),
+            lock: Some((&cluster.lock).into()),
         }
     }
 }
@@ -43,6 +46,7 @@ impl TryFrom<objects::Cluster> for Cluster {
             revoked,
             gossip_keys: message.gossip_keys.into_iter().map(Payload::new).collect(),
             access: message.access.unwrap_or_default().try_into()?,
+            lock: message.lock.unwrap_or_default().into(),
         })
     }
 }
@@ -56,6 +60,7 @@ impl From<&ClusterSpec> for objects::ClusterSpec {
             disconnect_grace: nanos(spec.disconnect_grace),
             snapshot_interval: spec.snapshot_interval,
             node_cert_expiry: nanos(spec.node_cert_expiry),
+            autolock_managers: spec.autolock_managers,
             network: Some((&spec.network).into()),
             external_cas: spec.external_cas.iter().map(Into::into).collect(),
         }
@@ -74,6 +79,7 @@ impl TryFrom<objects::ClusterSpec> for ClusterSpec {
             disconnect_grace: Duration::from_nanos(message.disconnect_grace),
             snapshot_interval: message.snapshot_interval,
             node_cert_expiry: Duration::from_nanos(message.node_cert_expiry),
+            autolock_managers: message.autolock_managers,
             network: network.unwrap_or_default(),
             external_cas: external_cas.collect::<Result<_, _>>()?,
         })
@@ -186,6 +192,26 @@ impl From<objects::RootCaState> for RootCaState {
             manager_token: message.manager_token,
             rotation: message.rotation.map(Into::into),
             lineage: message.lineage,
+        }
+    }
+}
+
+impl From<&ClusterLock> for objects::ClusterLock {
+    fn from(lock: &ClusterLock) -> Self {
+        Self {
+            unlock_key: lock.unlock_key.clone(),
+            key_version: lock.key_version,
+            data_key_epoch: lock.data_key_epoch,
+        }
+    }
+}
+
+impl From<objects::ClusterLock> for ClusterLock {
+    fn from(message: objects::ClusterLock) -> Self {
+        Self {
+            unlock_key: message.unlock_key,
+            key_version: message.key_version,
+            data_key_epoch: message.data_key_epoch,
         }
     }
 }

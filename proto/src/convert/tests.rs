@@ -263,6 +263,7 @@ fn a_node_and_the_cluster_survive_the_wire() {
             }),
             lineage: vec!["this by former".into()],
         },
+        lock: types::cluster::ClusterLock::default(),
         revoked: [(NodeId::from_number(8), Timestamp(5))].into(),
         gossip_keys: vec![],
         access: access(),

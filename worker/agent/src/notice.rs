@@ -15,6 +15,8 @@ pub struct NodeNotice {
     pub managers: Vec<String>,
     /// PEM bundle of the trusted roots; empty when nothing was said.
     pub root_bundle_pem: String,
+    /// Managers are locked: nothing readable of the swarm is to be on this node's disk.
+    pub is_locked: bool,
 }
 
 impl TryFrom<wire::NodeNotice> for NodeNotice {
@@ -26,6 +28,7 @@ impl TryFrom<wire::NodeNotice> for NodeNotice {
             node: Arc::new(Node::try_from(node)?),
             managers: notice.managers,
             root_bundle_pem: notice.root_bundle_pem,
+            is_locked: notice.locked,
         })
     }
 }

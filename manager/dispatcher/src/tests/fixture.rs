@@ -299,6 +299,7 @@ fn cluster() -> Cluster {
             manager_token: String::new(),
             ..RootCaState::default()
         },
+        lock: types::cluster::ClusterLock::default(),
         revoked: Default::default(),
         gossip_keys: vec![],
         access: Default::default(),

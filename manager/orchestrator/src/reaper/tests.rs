@@ -36,6 +36,7 @@ fn limited(fixture: Fixture, limit: i64) -> Fixture {
             manager_token: String::new(),
             ..types::cluster::RootCaState::default()
         },
+        lock: types::cluster::ClusterLock::default(),
         revoked: std::collections::BTreeMap::new(),
         gossip_keys: vec![],
         access: types::access::Access::default(),

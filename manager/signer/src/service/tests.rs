@@ -36,6 +36,7 @@ async fn fixture() -> Fixture {
             manager_token: manager_token.clone(),
             ..RootCaState::default()
         },
+        lock: types::cluster::ClusterLock::default(),
         revoked: std::collections::BTreeMap::new(),
         gossip_keys: vec![],
         access: types::access::Access::default(),

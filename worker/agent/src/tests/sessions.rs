@@ -197,6 +197,7 @@ async fn notices_reach_the_daemon_and_the_disk() {
         }),
         managers: vec!["m1".to_owned(), "m9".to_owned()],
         root_bundle_pem: "roots".to_owned(),
+        locked: true,
     };
     session.say(manager_message::Message::Node(notice)).await;
     node.until(|node| node.notices.borrow().is_some()).await;

@@ -52,6 +52,13 @@ pub const RULES: &[Rule] = &[
     ("/swarm.control.v1.Control/UpdateCluster", CHANGE),
     ("/swarm.control.v1.Control/GetUnlockKey", CHANGE),
     ("/swarm.control.v1.Control/RotateJoinToken", CHANGE),
+    ("/swarm.control.v1.Control/CreateJoinToken", CHANGE),
+    ("/swarm.control.v1.Control/ListJoinTokens", LOOK),
+    ("/swarm.control.v1.Control/RemoveJoinToken", CHANGE),
+    // Who may come from elsewhere is decided on a manager's own machine.
+    ("/swarm.control.v1.Control/CreateClient", LOCAL),
+    ("/swarm.control.v1.Control/ListClients", LOOK),
+    ("/swarm.control.v1.Control/RemoveClient", CHANGE),
     ("/swarm.control.v1.Control/ListNodes", LOOK),
     ("/swarm.control.v1.Control/GetNode", LOOK),
     ("/swarm.control.v1.Control/UpdateNode", CHANGE),

@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use ca::Tls;
+use ca::authorize::{Authorize, Caller, Verdict};
 use control_api::grpc::ControlService;
 use control_api::{
     ClusterStatus, ControlApi, Error, LogBatch, LogLine, LogOptions, LogSelector, LogSource,
@@ -17,8 +19,7 @@ use proto::daemon::daemon_server::DaemonServer;
 use proto::daemon::images_server::ImagesServer;
 use store::testing::LocalProposer;
 use store::{Action, Object, Propose as _, State, Store, Watch};
-use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 use types::cluster::RootCaState;
@@ -70,12 +71,18 @@ impl Daemon {
         let notes = Notes(shared.clone());
         {
             let _inside = runtime.enter();
-            let listener = UnixListener::bind(path).expect("the socket is free");
+            let listener = ca::unix::bind(&path, None).expect("the socket is free");
+            let everything = proto::RPCS.iter().map(|path| (*path, &[Caller::Local][..]));
+            let nobody = Tls::new(None).expect("no identity is none that fails");
+            let layer = Authorize::new(everything, nobody, Arc::new(|_| Verdict::Removed));
             let router = Server::builder()
+                .layer(layer.expect("each RPC is listed once"))
                 .add_service(ControlService::server(api))
                 .add_service(DaemonServer::new(notes.clone()))
                 .add_service(ImagesServer::new(notes));
-            let serve = router.serve_with_incoming(UnixListenerStream::new(listener));
+            let access = ca::unix::Access::of_this_process(None);
+            let incoming = ca::unix::incoming(listener, access, CancellationToken::new());
+            let serve = router.serve_with_incoming(incoming);
             drop(runtime.handle().spawn(serve));
         }
         drop(runtime.handle().spawn(orchestrate(

@@ -90,19 +90,31 @@ impl ControlApi {
     /// # Errors
     /// When the change cannot be committed.
     pub async fn rotate_join_token(&self, role: NodeRole) -> Result<String, Error> {
-        let mut tries = 0;
-        loop {
-            let mut cluster = Cluster::clone(&*self.stored_cluster()?);
+        self.change_cluster(|cluster| {
             let token = fresh_token(&cluster.root_ca.cert_pem)?;
             match role {
                 NodeRole::Worker => cluster.root_ca.worker_token.clone_from(&token),
                 NodeRole::Manager => cluster.root_ca.manager_token.clone_from(&token),
             }
+            Ok(token)
+        })
+        .await
+    }
+
+    /// Changes the stored cluster; `change` is asked again when another change came between.
+    pub(crate) async fn change_cluster<T>(
+        &self,
+        change: impl Fn(&mut Cluster) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut tries = 0;
+        loop {
+            let mut cluster = Cluster::clone(&*self.stored_cluster()?);
+            let answer = change(&mut cluster)?;
             match self
                 .propose(vec![Action::Update(Object::from(cluster))])
                 .await
             {
-                Ok(_) => return Ok(token),
+                Ok(_) => return Ok(answer),
                 Err(Error::Stale { .. }) if tries < STALE_RETRIES_MAX => tries += 1,
                 Err(error) => return Err(error),
             }
@@ -114,7 +126,7 @@ impl ControlApi {
     }
 }
 
-fn fresh_token(root_pem: &str) -> Result<String, Error> {
+pub(crate) fn fresh_token(root_pem: &str) -> Result<String, Error> {
     let token = RootBundle::from_pem(root_pem).and_then(|bundle| JoinToken::generate(&bundle));
     token
         .map(|token| token.reveal().to_string())

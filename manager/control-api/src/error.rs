@@ -28,6 +28,22 @@ pub enum Error {
         /// How many it could be.
         count: usize,
     },
+    /// Nothing of the cluster's own lists has this name.
+    #[error("{what} {key} not found")]
+    Unknown {
+        /// What was looked for.
+        what: &'static str,
+        /// What the user called it.
+        key: String,
+    },
+    /// Something of the cluster's own lists has this name already.
+    #[error("{what} {name} already exists")]
+    Exists {
+        /// What was to be made.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// The name belongs to another object (S20.02).
     #[error("name conflicts with an existing object: {kind} {name} already exists")]
     NameTaken {

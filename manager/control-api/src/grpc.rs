@@ -1,5 +1,6 @@
 //! The gRPC front: turns messages into calls of [`ControlApi`] and its answers into messages.
 
+mod access;
 mod convert;
 mod status;
 
@@ -39,9 +40,13 @@ impl ControlService {
 impl Control for ControlService {
     async fn get_cluster(
         &self,
-        _: Request<wire::GetClusterRequest>,
+        request: Request<wire::GetClusterRequest>,
     ) -> Answer<wire::GetClusterResponse> {
-        let cluster = self.api.cluster()?;
+        let mut cluster = self.api.cluster()?;
+        if !access::may_read_tokens(&request) {
+            cluster.worker_token.clear();
+            cluster.manager_token.clear();
+        }
         Ok(Response::new(wire::GetClusterResponse {
             cluster: Some((&cluster).into()),
         }))
@@ -84,6 +89,54 @@ impl Control for ControlService {
         let role = convert::role(request.into_inner().role)?;
         let token = self.api.rotate_join_token(role).await?;
         Ok(Response::new(wire::RotateJoinTokenResponse { token }))
+    }
+
+    async fn create_join_token(
+        &self,
+        request: Request<wire::CreateJoinTokenRequest>,
+    ) -> Answer<wire::CreateJoinTokenResponse> {
+        access::create_join_token(&self.api, request.into_inner()).await
+    }
+
+    async fn list_join_tokens(
+        &self,
+        request: Request<wire::ListJoinTokensRequest>,
+    ) -> Answer<wire::ListJoinTokensResponse> {
+        access::list_join_tokens(&self.api, access::may_read_tokens(&request))
+    }
+
+    async fn remove_join_token(
+        &self,
+        request: Request<wire::RemoveJoinTokenRequest>,
+    ) -> Answer<wire::RemoveJoinTokenResponse> {
+        let name = request.into_inner().name;
+        self.api.remove_join_token(&name).await?;
+        Ok(Response::new(wire::RemoveJoinTokenResponse {}))
+    }
+
+    async fn create_client(
+        &self,
+        request: Request<wire::CreateClientRequest>,
+    ) -> Answer<wire::CreateClientResponse> {
+        access::create_client(&self.api, request.into_inner()).await
+    }
+
+    async fn list_clients(
+        &self,
+        _: Request<wire::ListClientsRequest>,
+    ) -> Answer<wire::ListClientsResponse> {
+        let clients = self.api.list_clients()?;
+        let clients = clients.iter().map(Into::into).collect();
+        Ok(Response::new(wire::ListClientsResponse { clients }))
+    }
+
+    async fn remove_client(
+        &self,
+        request: Request<wire::RemoveClientRequest>,
+    ) -> Answer<wire::RemoveClientResponse> {
+        let id = self.api.remove_client(&request.into_inner().key).await?;
+        let id = id.to_string();
+        Ok(Response::new(wire::RemoveClientResponse { id }))
     }
 
     async fn list_nodes(

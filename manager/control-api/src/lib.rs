@@ -6,9 +6,11 @@
 //! again when applied, so any manager can take them.
 
 mod api;
+mod client;
 mod cluster;
 mod error;
 pub mod grpc;
+mod join_token;
 mod key;
 pub mod logs;
 mod names;
@@ -20,8 +22,10 @@ mod task;
 pub mod validate;
 
 pub use api::ControlApi;
+pub use client::{ClientView, IssuedClient, NewClient};
 pub use cluster::{ClusterUpdate, ClusterView, RootRotationView};
 pub use error::Error;
+pub use join_token::{JoinTokenView, NewJoinToken};
 pub use logs::{LogBatch, LogLine, LogOptions, LogSelector, LogSource, LogStream, LogStreamName};
 pub use node::{NodeList, NodeView};
 pub use service::{

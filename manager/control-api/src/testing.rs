@@ -199,7 +199,7 @@ pub(crate) fn cluster() -> Cluster {
         spec: ClusterSpec::default(),
         root_ca: RootCaState {
             cert_pem: String::from_utf8(root.bundle().pem().to_vec()).unwrap(),
-            key_pem: "never shown".to_owned(),
+            key_pem: root.key_pem().to_string(),
             worker_token: token(),
             manager_token: token(),
             ..RootCaState::default()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ca::{JoinToken, PeerIdentity, RootCa, Subject};
+use ca::{PeerIdentity, RootCa, Subject};
 use store::State;
 use types::node::{Availability, NodeStatus};
 use types::{Cluster, Meta, Node, NodeId, NodeRole, NodeSpec, Timestamp};
@@ -50,30 +50,6 @@ pub enum Refusal {
     /// This manager does not know the cluster yet.
     #[error("this manager has not caught up with the cluster yet")]
     NoCluster,
-}
-
-/// The role a token joins in.
-///
-/// # Errors
-/// When it is neither of the cluster's two.
-pub(crate) fn token_role(cluster: &Cluster, text: &str) -> Result<NodeRole, Refusal> {
-    let token: JoinToken = text
-        .parse()
-        .map_err(|e: ca::TokenError| Refusal::Token(e.to_string()))?;
-    let stored = |text: &str| -> Result<JoinToken, Refusal> {
-        text.parse()
-            .map_err(|e: ca::TokenError| Refusal::Authority(e.to_string()))
-    };
-    // Both are compared whatever the first says, so that time tells nothing.
-    let worker = token == stored(&cluster.root_ca.worker_token)?;
-    let manager = token == stored(&cluster.root_ca.manager_token)?;
-    match (worker, manager) {
-        (_, true) => Ok(NodeRole::Manager),
-        (true, false) => Ok(NodeRole::Worker),
-        (false, false) => Err(Refusal::Token(
-            "this one is not, or no longer, one".to_owned(),
-        )),
-    }
 }
 
 /// A certificate for a machine that joins in `role`, as node `id`.

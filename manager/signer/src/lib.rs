@@ -4,6 +4,7 @@
 //! the caller's certificate says decides what is issued; of the request only the public key counts.
 
 mod bad_tokens;
+mod entry;
 mod issue;
 mod service;
 

@@ -16,10 +16,13 @@ use types::node::Availability;
 use types::{NodeId, NodeRole, Timestamp};
 
 use crate::bad_tokens::BadTokens;
+use crate::entry;
 use crate::issue::{self, Issued, Refusal};
 
-/// Times a new id is drawn, or a node object read again, when it collided (E: 3 in SwarmKit).
+/// Times a node object is read again when it changed meanwhile (E: 3 in SwarmKit).
 const TRIES_MAX: usize = 3;
+/// Times a join is decided anew: its id was taken, or other nodes used the same limited token.
+const JOIN_TRIES_MAX: usize = 16;
 
 /// Signs for the cluster in this manager's store.
 #[derive(Clone)]
@@ -58,31 +61,36 @@ impl Signer {
             ));
         }
         let availability = Availability::from(request.availability());
-        let state = self.store.state();
-        let cluster = state.cluster().ok_or(Refusal::NoCluster).map_err(status)?;
-        let role = issue::token_role(cluster, &request.token).map_err(|refusal| {
-            self.bad_tokens().note(from, now);
-            tracing::warn!(%from, "refused a wrong join token");
-            status(refusal)
-        })?;
-        for _ in 0..TRIES_MAX {
-            let id = NodeId::generate(&mut RandomIds);
+        for _ in 0..JOIN_TRIES_MAX {
+            let state = self.store.state();
+            let cluster = state.cluster().ok_or(Refusal::NoCluster).map_err(status)?;
+            let entry = entry::entry(cluster, &request.token, now).map_err(|refusal| {
+                if self.bad_tokens().note(from, now) {
+                    tracing::warn!(%from, %refusal, "refused a wrong join token");
+                }
+                status(refusal)
+            })?;
+            let (id, role) = (NodeId::generate(&mut RandomIds), entry.role);
             let issued = issue::join(cluster, id, role, availability, &request.csr_pem, now);
             let issued = issued.map_err(status)?;
-            match self
-                .proposer
-                .propose(vec![Action::Create(issued.node.clone().into())])
-                .await
-            {
+            let mut actions = vec![Action::Create(issued.node.clone().into())];
+            if let Some(name) = &entry.counted {
+                // Applied together or not at all: no token lets in more nodes than it may.
+                actions.push(Action::Update(entry::count_use(cluster, name).into()));
+            }
+            match self.proposer.propose(actions).await {
                 Ok(_) => {
-                    tracing::info!(node = %id, %role, "a node joins");
+                    tracing::info!(node = %id, %role, token = entry.counted, "a node joins");
                     return Ok(issued);
                 }
-                Err(ProposeError::Refused(refusal)) if refusal.reason == RefusalReason::Exists => {}
+                Err(ProposeError::Refused(refusal))
+                    if matches!(refusal.reason, RefusalReason::Exists | RefusalReason::Stale) => {}
                 Err(error) => return Err(Status::unavailable(error.to_string())),
             }
         }
-        Err(Status::internal("no free node id was found"))
+        Err(Status::aborted(
+            "the cluster kept changing while this node was let in: try again",
+        ))
     }
 
     async fn renew(

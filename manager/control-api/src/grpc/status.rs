@@ -14,8 +14,8 @@ impl From<Error> for Status {
 fn code(error: &Error) -> Code {
     match error {
         Error::Invalid(_) | Error::Ambiguous { .. } => Code::InvalidArgument,
-        Error::NotFound { .. } => Code::NotFound,
-        Error::NameTaken { .. } => Code::AlreadyExists,
+        Error::NotFound { .. } | Error::Unknown { .. } => Code::NotFound,
+        Error::NameTaken { .. } | Error::Exists { .. } => Code::AlreadyExists,
         // Swarm answers Unknown here, which clients cannot tell from a defect (S1.02).
         Error::Stale { .. } => Code::Aborted,
         Error::Precondition(_) => Code::FailedPrecondition,

@@ -185,3 +185,85 @@ async fn a_removed_node_gets_nothing() {
         .unwrap_err();
     assert_eq!(refused.code(), tonic::Code::PermissionDenied);
 }
+
+/// Makes a token that was revoked, expired or used up, and one that works.
+async fn with_token(f: &Fixture, expires_at: Option<Timestamp>, uses_max: Option<u64>) -> String {
+    let state = f.signer.store.state();
+    let mut cluster = Cluster::clone(state.cluster().unwrap());
+    let bundle = ca::RootBundle::from_pem(cluster.root_ca.cert_pem.clone()).unwrap();
+    let token = JoinToken::generate(&bundle).unwrap().reveal().to_string();
+    let named = types::access::NamedToken {
+        role: NodeRole::Worker,
+        token: token.clone(),
+        created_at: Timestamp::default(),
+        expires_at,
+        uses_max,
+        uses: 0,
+    };
+    cluster.access.join_tokens.insert("batch".to_owned(), named);
+    let action = Action::Update(cluster.into());
+    f.signer.proposer.propose(vec![action]).await.unwrap();
+    token
+}
+
+#[tokio::test]
+async fn a_named_token_lets_in_as_many_as_it_says_even_all_at_once() {
+    let f = fixture().await;
+    let token = with_token(&f, None, Some(3)).await;
+    let mut joins = tokio::task::JoinSet::new();
+    for number in 0..8u8 {
+        let (signer, request) = (f.signer.clone(), request(&token));
+        joins.spawn(async move { signer.join(&request, [10, 0, 0, number].into()).await });
+    }
+    let joined = joins.join_all().await;
+    let refused: Vec<_> = joined.iter().filter_map(|it| it.as_ref().err()).collect();
+    assert_eq!(joined.len() - refused.len(), 3);
+    for status in refused {
+        assert!(
+            status.message().contains("this one, batch, is used up"),
+            "{status}"
+        );
+    }
+    assert_eq!(f.signer.store.state().nodes().count(), 3);
+}
+
+#[tokio::test]
+async fn a_token_that_expired_or_was_revoked_lets_nobody_in() {
+    let f = fixture().await;
+    let token = with_token(&f, Some(Timestamp::from_secs(1)), None).await;
+    let refused = f.signer.join(&request(&token), FROM).await.unwrap_err();
+    assert!(refused.message().contains("is expired"), "{refused}");
+    let token = with_token(&f, None, None).await;
+    f.signer.join(&request(&token), FROM).await.unwrap();
+    let state = f.signer.store.state();
+    let mut cluster = Cluster::clone(state.cluster().unwrap());
+    cluster.access.join_tokens.clear();
+    let action = Action::Update(cluster.into());
+    f.signer.proposer.propose(vec![action]).await.unwrap();
+    let refused = f.signer.join(&request(&token), FROM).await.unwrap_err();
+    assert!(refused.message().contains("no longer"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_manager_certificate_is_dated_after_its_nodes_demotion() {
+    let f = fixture().await;
+    let joined = f.signer.join(&request(&f.manager_token), FROM).await;
+    let joined = joined.unwrap();
+    let state = f.signer.store.state();
+    let mut cluster = Cluster::clone(state.cluster().unwrap());
+    // By another manager's clock, which is ahead.
+    let demoted_at = Timestamp::now().plus(std::time::Duration::from_secs(30));
+    let demoted = &mut cluster.access.demoted;
+    demoted.insert(joined.subject.node_id, demoted_at);
+    let action = Action::Update(cluster.into());
+    f.signer.proposer.propose(vec![action]).await.unwrap();
+    let key = PrivateKey::generate().unwrap();
+    let request = IssueNodeCertificateRequest {
+        csr_pem: key.csr_pem().unwrap(),
+        ..request("")
+    };
+    let again = f.signer.renew(&peer(&joined), &request).await.unwrap();
+    let roots = ca::RootBundle::from_pem(again.bundle_pem).unwrap();
+    let identity = ca::Identity::new(key, &again.chain_pem, roots).unwrap();
+    assert!(identity.not_before().plus(ca::BACKDATE) > demoted_at);
+}

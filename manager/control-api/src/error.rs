@@ -85,12 +85,18 @@ impl Error {
             return Self::Propose(error);
         };
         let Refusal { reason, object, .. } = &refusal;
+        if *reason == RefusalReason::Conflict {
+            return Self::Precondition(object.clone());
+        }
         let (kind, name) = object.split_once(' ').unwrap_or(("", object));
         let kind = match kind {
             "node" => Kind::Node,
             "service" => Kind::Service,
             "task" => Kind::Task,
             "cluster" => Kind::Cluster,
+            "secret" => Kind::Secret,
+            "config" => Kind::Config,
+            "network" => Kind::Network,
             _ => return Self::Propose(refusal.into()),
         };
         match reason {
@@ -105,7 +111,9 @@ impl Error {
             RefusalReason::Stale => Self::Stale {
                 object: object.clone(),
             },
-            RefusalReason::Malformed | RefusalReason::Exists => Self::Propose(refusal.into()),
+            RefusalReason::Malformed | RefusalReason::Exists | RefusalReason::Conflict => {
+                Self::Propose(refusal.into())
+            }
         }
     }
 }

@@ -1,9 +1,15 @@
 //! Applying a transaction: every check, then every change, the same on each manager.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+use types::network::{Endpoint, NetworkAttachment, PublishedPort};
 use types::node::{Availability, NodeDescription, NodeState, NodeStatus};
-use types::{Meta, NodeId, Task, TaskId, TaskState, TaskStatus, Timestamp, Version};
+use types::{
+    Meta, NetworkId, Node, NodeId, Service, ServiceId, Task, TaskId, TaskState, TaskStatus,
+    Timestamp, Version,
+};
 
 use crate::{Action, Change, Object, ObjectId, Refusal, RefusalReason, State, Transaction};
 
@@ -73,6 +79,19 @@ impl Step {
                 self.task_assign(*task, *node, status);
                 Ok(())
             }
+            Action::TaskAllocate {
+                task,
+                attachments,
+                host_ports,
+                status,
+            } => {
+                self.task_allocate(*task, attachments, host_ports, status);
+                Ok(())
+            }
+            Action::ServiceEndpoint { service, endpoint } => {
+                self.service_endpoint(*service, endpoint);
+                Ok(())
+            }
             Action::NodeStatus {
                 node,
                 status,
@@ -100,6 +119,7 @@ impl Step {
             return Err((RefusalReason::Exists, id.to_string()));
         }
         self.check_name(&object)?;
+        self.check_conflicts(&object)?;
         let meta = Meta {
             version: self.version,
             created_at: self.now,
@@ -111,11 +131,10 @@ impl Step {
                 Object::Service(service)
             }
             Object::Task(task) => Object::Task(self.share_spec(task)),
-            Object::Node(_)
-            | Object::Cluster(_)
-            | Object::Secret(_)
-            | Object::Config(_)
-            | Object::Network(_) => object,
+            Object::Node(node) => Object::Node(self.with_index(node)),
+            Object::Cluster(_) | Object::Secret(_) | Object::Config(_) | Object::Network(_) => {
+                object
+            }
         };
         self.put(object.with_meta(meta));
         Ok(())
@@ -127,6 +146,11 @@ impl Step {
         self.check_name(&object)?;
         let object = match (object, &old) {
             (Object::Service(mut service), Object::Service(old)) => {
+                if service.spec != old.spec {
+                    self.state.check_service(service.id, &service.spec)?;
+                }
+                // Only the allocator gives, whatever the sender read.
+                Arc::make_mut(&mut service).endpoint = old.endpoint.clone();
                 if service.spec == old.spec {
                     // Equal content keeps sharing the stored spec with the tasks made from it.
                     let service = Arc::make_mut(&mut service);
@@ -141,6 +165,14 @@ impl Step {
                 }
                 Object::Service(service)
             }
+            (Object::Network(network), _) => {
+                self.state.check_network(&network)?;
+                Object::Network(network)
+            }
+            (Object::Node(mut node), Object::Node(old)) => {
+                Arc::make_mut(&mut node).network_index = old.network_index;
+                Object::Node(self.with_index(node))
+            }
             (object, _) => object,
         };
         let meta = Meta {
@@ -154,6 +186,9 @@ impl Step {
 
     fn remove(&mut self, id: ObjectId, version: Option<Version>) -> Checked {
         self.stored(id, version)?;
+        if let ObjectId::Network(id) = id {
+            self.state.check_network_removal(id)?;
+        }
         let old = self.state.take(id);
         self.changes.push(Change { old, new: None });
         Ok(())
@@ -209,6 +244,79 @@ impl Step {
                 ..Task::clone(task)
             });
         }
+    }
+
+    fn task_allocate(
+        &mut self,
+        id: TaskId,
+        attachments: &[NetworkAttachment],
+        host_ports: &[PublishedPort],
+        status: &TaskStatus,
+    ) {
+        let Some(task) = self.state.task(id) else {
+            return;
+        };
+        let is_free = attachments.iter().all(|attachment| {
+            let mut addresses = attachment.addresses.iter();
+            let held = |net: &IpNet| self.state.holdings().holder(attachment.network, net.addr());
+            self.state.network(attachment.network).is_some()
+                && addresses.all(|net| held(net).is_none())
+        });
+        if task.status.state != TaskState::New || !is_free {
+            return;
+        }
+        let status = TaskStatus {
+            applied_at: self.now,
+            ..status.clone()
+        };
+        self.put_task(Task {
+            attachments: attachments.to_vec(),
+            host_ports: host_ports.to_vec(),
+            status,
+            ..Task::clone(task)
+        });
+        for attachment in attachments {
+            for net in &attachment.addresses {
+                self.note_given(attachment.network, *net);
+            }
+        }
+    }
+
+    fn service_endpoint(&mut self, id: ServiceId, endpoint: &Endpoint) {
+        let Some(service) = self.state.service(id).cloned() else {
+            return;
+        };
+        if service.spec.endpoint != endpoint.spec || !self.state.is_free_for(&service, endpoint) {
+            return;
+        }
+        let new = endpoint.virtual_ips.iter();
+        let new: Vec<_> = new
+            .filter(|vip| !service.endpoint.virtual_ips.contains(vip))
+            .copied()
+            .collect();
+        self.put(Object::from(Service {
+            endpoint: endpoint.clone(),
+            ..Service::clone(&service)
+        }));
+        for vip in new {
+            self.note_given(vip.network, vip.address);
+        }
+    }
+
+    /// Notes which address was given last; a successor of this leader goes on after it.
+    fn note_given(&mut self, network: NetworkId, net: IpNet) {
+        self.state.holdings.given(network, net.trunc(), net.addr());
+    }
+
+    /// The node with an index of its own: the lowest free one, from 1.
+    fn with_index(&self, mut node: Arc<Node>) -> Arc<Node> {
+        let others = self.state.nodes().filter(|other| other.id != node.id);
+        let taken: BTreeSet<u32> = others.map(|other| other.network_index).collect();
+        if node.network_index == 0 || taken.contains(&node.network_index) {
+            let free = (1..=u32::MAX).find(|index| !taken.contains(index));
+            Arc::make_mut(&mut node).network_index = free.expect("there are fewer nodes than that");
+        }
+        node
     }
 
     fn node_status(
@@ -274,6 +382,18 @@ impl Step {
                 format!("{} {name}", object.id().kind()),
             )),
             Some(_) | None => Ok(()),
+        }
+    }
+
+    fn check_conflicts(&self, object: &Object) -> Checked {
+        match object {
+            Object::Service(service) => self.state.check_service(service.id, &service.spec),
+            Object::Network(network) => self.state.check_network(network),
+            Object::Node(_)
+            | Object::Task(_)
+            | Object::Cluster(_)
+            | Object::Secret(_)
+            | Object::Config(_) => Ok(()),
         }
     }
 

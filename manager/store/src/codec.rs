@@ -1,12 +1,14 @@
 //! Transactions, their outcomes and snapshots as bytes; the Raft log carries nothing else.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use prost::Message as _;
 use proto::ConvertError;
 use proto::store as wire;
-use types::{ServiceId, TaskSpec, TaskState, Timestamp, Version};
+use types::{NetworkId, ServiceId, TaskSpec, TaskState, Timestamp, Version};
 
 use crate::{
     Action, Kind, Object, ObjectId, Refusal, RefusalReason, RestoreError, State, Transaction,
@@ -97,9 +99,16 @@ pub fn encode_snapshot(state: &State) -> Vec<u8> {
         .objects()
         .map(|object| object_to_wire(&object))
         .collect();
+    let last_given = state.holdings().all_last_given();
+    let last_given = last_given.map(|(network, subnet, address)| wire::LastGiven {
+        network_id: network.to_string(),
+        subnet: subnet.to_string(),
+        address: address.to_string(),
+    });
     wire::Snapshot {
         index: state.version().index,
         objects,
+        last_given: last_given.collect(),
     }
     .encode_to_vec()
 }
@@ -140,10 +149,22 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<State, RestoreError> {
         }
         state.put(object);
     }
+    for given in message.last_given {
+        let (network, subnet, address) = last_given(&given).map_err(wrong)?;
+        state.holdings.given(network, subnet, address);
+    }
     state.version = Version {
         index: message.index,
     };
     Ok(state)
+}
+
+fn last_given(message: &wire::LastGiven) -> Result<(NetworkId, IpNet, IpAddr), DecodeError> {
+    Ok((
+        parse_id("last_given.network_id", &message.network_id)?,
+        parse("last_given.subnet", &message.subnet)?,
+        parse("last_given.address", &message.address)?,
+    ))
 }
 
 fn object_to_wire(object: &Object) -> wire::Object {
@@ -204,6 +225,23 @@ fn action_to_wire(action: &Action) -> wire::Action {
             node_id: node.to_string(),
             status: Some(status.into()),
         }),
+        Action::TaskAllocate {
+            task,
+            attachments,
+            host_ports,
+            status,
+        } => Wire::TaskAllocate(wire::TaskAllocation {
+            task_id: task.to_string(),
+            attachments: attachments.iter().map(Into::into).collect(),
+            host_ports: host_ports.iter().map(Into::into).collect(),
+            status: Some(status.into()),
+        }),
+        Action::ServiceEndpoint { service, endpoint } => {
+            Wire::ServiceEndpoint(wire::ServiceAllocation {
+                service_id: service.to_string(),
+                endpoint: Some(endpoint.into()),
+            })
+        }
         Action::NodeStatus {
             node,
             status,
@@ -236,10 +274,7 @@ fn action_from_wire(message: wire::Action) -> Result<Action, DecodeError> {
             }
             Wire::TaskStatus(report) => Action::TaskStatus {
                 task: parse_id("task_id", &report.task_id)?,
-                status: report
-                    .status
-                    .ok_or(DecodeError::Missing("status"))?
-                    .try_into()?,
+                status: required("status", report.status)?,
             },
             Wire::TaskDesired(wanted) => Action::TaskDesired {
                 task: parse_id("task_id", &wanted.task_id)?,
@@ -251,17 +286,21 @@ fn action_from_wire(message: wire::Action) -> Result<Action, DecodeError> {
             Wire::TaskAssign(assignment) => Action::TaskAssign {
                 task: parse_id("task_id", &assignment.task_id)?,
                 node: parse_id("node_id", &assignment.node_id)?,
-                status: assignment
-                    .status
-                    .ok_or(DecodeError::Missing("status"))?
-                    .try_into()?,
+                status: required("status", assignment.status)?,
+            },
+            Wire::TaskAllocate(given) => Action::TaskAllocate {
+                task: parse_id("task_id", &given.task_id)?,
+                attachments: all(given.attachments)?,
+                host_ports: all(given.host_ports)?,
+                status: required("status", given.status)?,
+            },
+            Wire::ServiceEndpoint(given) => Action::ServiceEndpoint {
+                service: parse_id("service_id", &given.service_id)?,
+                endpoint: required("endpoint", given.endpoint)?,
             },
             Wire::NodeStatus(report) => Action::NodeStatus {
                 node: parse_id("node_id", &report.node_id)?,
-                status: report
-                    .status
-                    .ok_or(DecodeError::Missing("status"))?
-                    .try_into()?,
+                status: required("status", report.status)?,
                 description: report.description.map(TryInto::try_into).transpose()?,
             },
         },
@@ -310,6 +349,33 @@ fn parse_id<I: std::str::FromStr>(field: &'static str, text: &str) -> Result<I, 
     })
 }
 
+fn parse<T>(field: &'static str, text: &str) -> Result<T, DecodeError>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    text.parse().map_err(|error| {
+        DecodeError::Field(ConvertError {
+            field,
+            problem: format!("{text:?}: {error}"),
+        })
+    })
+}
+
+fn required<T, U>(field: &'static str, message: Option<T>) -> Result<U, DecodeError>
+where
+    U: TryFrom<T, Error = ConvertError>,
+{
+    Ok(message.ok_or(DecodeError::Missing(field))?.try_into()?)
+}
+
+fn all<T, U>(messages: Vec<T>) -> Result<Vec<U>, DecodeError>
+where
+    U: TryFrom<T, Error = ConvertError>,
+{
+    let values = messages.into_iter().map(TryInto::try_into);
+    Ok(values.collect::<Result<_, ConvertError>>()?)
+}
+
 fn reason_to_wire(reason: RefusalReason) -> wire::RefusalReason {
     match reason {
         RefusalReason::Malformed => wire::RefusalReason::Malformed,
@@ -317,6 +383,7 @@ fn reason_to_wire(reason: RefusalReason) -> wire::RefusalReason {
         RefusalReason::NameTaken => wire::RefusalReason::NameTaken,
         RefusalReason::NotFound => wire::RefusalReason::NotFound,
         RefusalReason::Stale => wire::RefusalReason::Stale,
+        RefusalReason::Conflict => wire::RefusalReason::Conflict,
     }
 }
 
@@ -327,6 +394,7 @@ fn reason_from_wire(reason: wire::RefusalReason) -> RefusalReason {
         wire::RefusalReason::NameTaken => RefusalReason::NameTaken,
         wire::RefusalReason::NotFound => RefusalReason::NotFound,
         wire::RefusalReason::Stale => RefusalReason::Stale,
+        wire::RefusalReason::Conflict => RefusalReason::Conflict,
     }
 }
 

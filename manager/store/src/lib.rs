@@ -5,8 +5,11 @@
 //! when applied, so nobody holds a lock across consensus. Applying is deterministic: it reads no
 //! clock, no randomness and no options, so every manager holds the same state at the same index.
 
+mod address_range;
 mod apply;
 pub mod codec;
+mod conflict;
+mod holdings;
 
 mod object;
 mod planner;
@@ -17,6 +20,9 @@ mod store;
 pub mod testing;
 mod transaction;
 
+pub use address_range::AddressRange;
+pub use conflict::PREDEFINED;
+pub use holdings::{Holder, Holdings, given_port};
 pub use object::{Kind, Object, ObjectId};
 pub use planner::{Plan, PlanContext, Planner};
 pub use propose::{Propose, ProposeError};

@@ -8,7 +8,7 @@ use types::{
     ServiceId, Task, TaskId, Version,
 };
 
-use crate::{Object, ObjectId};
+use crate::{Holdings, Object, ObjectId};
 
 /// Everything that is true at one version.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,7 @@ pub struct State {
     network_names: OrdMap<String, NetworkId>,
     tasks_by_slot: OrdSet<(ServiceId, u64, TaskId)>,
     tasks_by_node: OrdSet<(NodeId, TaskId)>,
+    pub(crate) holdings: Holdings,
 }
 
 impl State {
@@ -173,6 +174,24 @@ impl State {
             .get(self.network_names.get(&name.to_lowercase())?)
     }
 
+    /// Who holds which address and port, and who is on which network.
+    #[must_use]
+    pub fn holdings(&self) -> &Holdings {
+        &self.holdings
+    }
+
+    /// Tasks that have not ended and are, or will be, on a network.
+    pub fn tasks_on_network(&self, network: NetworkId) -> impl Iterator<Item = &Arc<Task>> {
+        let tasks = self.holdings.tasks_on(network);
+        tasks.map(|id| self.indexed(id))
+    }
+
+    /// Services that ask for a network or still have an address there.
+    pub fn services_on_network(&self, network: NetworkId) -> impl Iterator<Item = &Arc<Service>> {
+        let services = self.holdings.services_on(network);
+        services.filter_map(|id| self.service(id))
+    }
+
     /// The object with this id, of whatever kind.
     #[must_use]
     pub fn object(&self, id: ObjectId) -> Option<Object> {
@@ -217,7 +236,8 @@ impl State {
 
     /// Puts an object in, in place of its former self, and keeps the indexes true.
     pub(crate) fn put(&mut self, object: Object) -> Option<Object> {
-        let old = self.take(object.id());
+        let old = self.take_out(object.id());
+        self.holdings.follow(old.as_ref(), Some(&object));
         match object {
             Object::Node(node) => {
                 self.nodes.insert(node.id, node);
@@ -257,6 +277,12 @@ impl State {
 
     /// Takes an object out of the maps and indexes.
     pub(crate) fn take(&mut self, id: ObjectId) -> Option<Object> {
+        let old = self.take_out(id);
+        self.holdings.follow(old.as_ref(), None);
+        old
+    }
+
+    fn take_out(&mut self, id: ObjectId) -> Option<Object> {
         match id {
             ObjectId::Node(id) => self.nodes.remove(&id).map(Object::Node),
             ObjectId::Service(id) => {

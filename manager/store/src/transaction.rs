@@ -1,7 +1,8 @@
 //! What can be asked of the store at once, and how it answers.
 
+use types::network::{Endpoint, NetworkAttachment, PublishedPort};
 use types::node::{NodeDescription, NodeStatus};
-use types::{NodeId, TaskId, TaskState, TaskStatus, Timestamp, Version};
+use types::{NodeId, ServiceId, TaskId, TaskState, TaskStatus, Timestamp, Version};
 
 use crate::{Object, ObjectId};
 
@@ -60,6 +61,27 @@ pub enum Action {
         node: NodeId,
         /// The ASSIGNED status with its message.
         status: TaskStatus,
+    },
+    /// Gives a NEW task what it holds and moves it on. Dropped when the task has moved on by
+    /// itself, or when somebody else holds one of the addresses by now.
+    TaskAllocate {
+        /// Which one.
+        task: TaskId,
+        /// Its places on networks.
+        attachments: Vec<NetworkAttachment>,
+        /// Ports its node opens for it alone.
+        host_ports: Vec<PublishedPort>,
+        /// The PENDING status.
+        status: TaskStatus,
+    },
+    /// Gives a service its addresses and ports. Dropped when the service asks for something else
+    /// by now, or somebody else holds one of them. The service keeps its version: what a user
+    /// read before can still be updated.
+    ServiceEndpoint {
+        /// Which one; dropped when unknown.
+        service: ServiceId,
+        /// What it gets; `spec` is the one it was planned for.
+        endpoint: Endpoint,
     },
     /// What the dispatcher knows of a node.
     NodeStatus {
@@ -122,4 +144,7 @@ pub enum RefusalReason {
     /// The object changed since it was read.
     #[error("update out of sequence")]
     Stale,
+    /// Another object stands in the way; the refusal's object is a sentence that says which.
+    #[error("conflict")]
+    Conflict,
 }

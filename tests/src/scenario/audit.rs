@@ -37,6 +37,13 @@ impl Audit {
                     id: store::ObjectId::Task(_),
                     ..
                 } => planner == "reaper",
+                Action::TaskAllocate { status, .. } => {
+                    planner == "allocator" && status.state.owner() == Owner::Allocator
+                }
+                Action::ServiceEndpoint { .. } | Action::Update(Object::Network(_)) => {
+                    planner == "allocator"
+                }
+                Action::Update(Object::Cluster(_)) => planner == "gossip keys",
                 Action::Create(_)
                 | Action::Update(_)
                 | Action::Remove { .. }

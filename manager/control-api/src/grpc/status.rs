@@ -33,6 +33,7 @@ fn propose_code(error: &ProposeError) -> Code {
             RefusalReason::Exists | RefusalReason::NameTaken => Code::AlreadyExists,
             RefusalReason::NotFound => Code::NotFound,
             RefusalReason::Stale => Code::Aborted,
+            RefusalReason::Conflict => Code::FailedPrecondition,
         },
         ProposeError::NoLeader | ProposeError::Shutdown => Code::Unavailable,
         ProposeError::Timeout => Code::DeadlineExceeded,

@@ -36,6 +36,7 @@ const WORKER_SIDE: &[&str] = &[
     "swarm-executor",
     "swarm-image",
     "swarm-container",
+    "swarm-nft",
     "swarm-shim",
     "swarm-tunnel",
 ];
@@ -62,6 +63,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("swarm-image", &["swarm-types"]),
     ("swarm-container", &["swarm-types"]),
     ("swarm-tunnel", &["swarm-types"]),
+    ("swarm-nft", &[]),
     ("swarmctl", &["swarm-types", "swarm-proto"]),
 ];
 

@@ -1,0 +1,4 @@
+//! The crate against the kernel, in network namespaces these tests make; needs root.
+
+mod balancer;
+mod lab;

@@ -11,11 +11,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::future::Either;
+use tokio::time::Instant;
 use tonic::Status;
 use tower::{Layer, Service};
 use types::access::ClientRole;
 use types::{NodeId, NodeRole, Timestamp};
 
+use crate::limits::Rates;
 use crate::tls::ConnInfo;
 use crate::unix::UnixPeer;
 use crate::{Certified, ClientIdentity, PeerIdentity, Tls};
@@ -184,6 +186,7 @@ struct Policy {
     rules: HashMap<&'static str, &'static [Caller]>,
     tls: Tls,
     registry: Registry,
+    rates: Rates,
 }
 
 impl Authorize {
@@ -210,6 +213,7 @@ impl Authorize {
                 rules: by_path,
                 tls,
                 registry,
+                rates: Rates::default(),
             }),
         })
     }
@@ -218,6 +222,9 @@ impl Authorize {
 impl Policy {
     fn admit<B>(&self, request: &mut http::Request<B>) -> Result<(), Denial> {
         let direct = origin_of(request.extensions())?;
+        if !self.rates.allow(&direct, Instant::now()) {
+            return Err(Denial::TooMany);
+        }
         let forwarded = request.headers_mut().remove(FORWARD_KEY);
         let question = decision::Question {
             path: request.uri().path(),
@@ -240,6 +247,7 @@ fn origin_of(extensions: &http::Extensions) -> Result<Origin, Denial> {
         forwarded_by: None,
     };
     if let Some(conn) = extensions.get::<ConnInfo>() {
+        conn.has_asked();
         let peer = match conn.peer {
             None => Peer::Anonymous,
             Some(Certified::Node(node)) => Peer::Node(node),
@@ -287,6 +295,10 @@ where
     fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
         match self.policy.admit(&mut request) {
             Ok(()) => Either::Left(self.inner.call(request)),
+            Err(Denial::TooMany) => {
+                tracing::debug!(path = request.uri().path(), "refused one RPC of too many");
+                Either::Right(ready(Ok(Status::from(Denial::TooMany).into_http())))
+            }
             Err(denial) => {
                 tracing::info!(path = request.uri().path(), %denial, "refused an RPC");
                 Either::Right(ready(Ok(Status::from(denial).into_http())))

@@ -21,6 +21,7 @@ mod identity;
 mod issuer;
 mod key;
 mod key_file;
+mod limits;
 mod lineage;
 mod root;
 mod subject;

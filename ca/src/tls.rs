@@ -16,14 +16,20 @@ use crate::Identity;
 mod client;
 mod config;
 mod connection;
+mod connections;
 mod error;
 mod incoming;
 mod socket;
+mod waiting;
 
 pub use client::{CONNECT_TIMEOUT, DialOptions, ExpectRole, bootstrap_channel, pinned_channel};
 pub use connection::{ConnInfo, TlsConn};
+pub use connections::{
+    ANONYMOUS_LIFE_MAX, ANONYMOUS_MAX, ANONYMOUS_PER_ADDRESS_MAX, Connections, FIRST_REQUEST_MAX,
+    PER_MANAGER_MAX, PER_PEER_MAX,
+};
 pub use error::{Error, Refusal, refusal};
-pub use incoming::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, incoming};
+pub use incoming::{Admission, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, incoming};
 pub use socket::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, USER_TIMEOUT};
 
 /// The one set of algorithms everything here uses; the process default is left alone.

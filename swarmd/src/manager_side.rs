@@ -7,10 +7,12 @@
 //! | leading, while the group says so ([`manager::Member::run`]) | [`ManagerSide::stop`] |
 //! | becoming a member, and saying so in the store (`settle`) | when that is done |
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ca::authorize::Authorize;
+use ca::tls::{Admission, Connections};
 use ca::{DataKey, NodeFiles, Tls};
 use control_api::ControlApi;
 use control_api::grpc::ControlService;
@@ -18,7 +20,7 @@ use manager::{LeaderPart, Member};
 use proto::ca::ca_server::CaServer;
 use raft::Condition;
 use signer::Signer;
-use store::{Action, Propose};
+use store::{Action, Event, Object, Propose};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -37,6 +39,16 @@ const SERVICES_STOP_TIMEOUT: Duration = Duration::from_millis(300);
 const MEMBER_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pings on idle connections of other nodes, so that one that is gone without a word is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(3);
+
+/// A request of a stranger: a signing request and a token have a kilobyte.
+const CA_REQUEST_BYTES_MAX: usize = 64 << 10;
+/// Requests one connection may have open at once. An agent has two streams, a manager a few.
+const STREAMS_MAX: u32 = 128;
+/// Bytes of the headers of one request: ours have a few hundred.
+const HEADERS_BYTES_MAX: u32 = 16 << 10;
+/// Streams a peer may reset before they were looked at; beyond it the connection is closed
+/// (CVE-2023-44487).
+const RESETS_MAX: usize = 32;
 
 /// How a manager begins.
 pub(crate) enum Begin {
@@ -221,22 +233,69 @@ impl ManagerSide {
     ) {
         let store = self.member.store().clone();
         let registry = authorize::registry(store.clone());
+        let connections = Connections::new(registry.clone());
         let layer = Authorize::new(authorize::RULES.iter().copied(), tls.clone(), registry)
             .expect("a test holds that no RPC has two rules");
         let router = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
+            .max_concurrent_streams(Some(STREAMS_MAX))
+            .http2_max_header_list_size(Some(HEADERS_BYTES_MAX))
+            .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
             .layer(layer)
-            .add_service(CaServer::new(Signer::new(store, proposer)))
+            .add_service(
+                CaServer::new(Signer::new(store, proposer))
+                    .max_decoding_message_size(CA_REQUEST_BYTES_MAX),
+            )
             .add_service(self.member.raft().grpc_service())
             .add_service(parts.dispatcher.clone().into_service())
             .add_service(parts.log_broker.clone().into_service())
             .add_service(ControlService::server(self.api.clone()));
-        let incoming = ca::tls::incoming(listener, tls.clone(), self.stop.clone());
+        let admission = Admission {
+            connections: connections.clone(),
+            is_manager: self.managers_addresses(),
+        };
+        let incoming = ca::tls::incoming(listener, tls.clone(), admission, self.stop.clone());
+        self.turn_away(connections);
         let stopped = self.stop.clone().cancelled_owned();
         self.tasks.spawn(async move {
             if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopped).await {
                 tracing::error!(error = crate::error::chain(&error), "the services ended");
+            }
+        });
+    }
+
+    /// Whether an address is that of a member of the group.
+    fn managers_addresses(&self) -> Arc<dyn Fn(IpAddr) -> bool + Send + Sync> {
+        let status = self.member.raft().status();
+        Arc::new(move |addr| {
+            let status = status.borrow();
+            status.members.iter().any(|member| {
+                let known: Option<SocketAddr> = member.addr.parse().ok();
+                known.is_some_and(|known| known.ip().to_canonical() == addr)
+            })
+        })
+    }
+
+    /// Closes connections as soon as the store says that their peers are not wanted any more.
+    fn turn_away(&mut self, connections: Connections) {
+        let (mut watch, stop) = (self.member.store().watch(), self.stop.clone());
+        self.tasks.spawn(async move {
+            loop {
+                let event = tokio::select! {
+                    () = stop.cancelled() => return,
+                    event = watch.next() => event,
+                };
+                let concerns = match event {
+                    Event::Resync => true,
+                    Event::Commit(commit) => commit
+                        .changes
+                        .iter()
+                        .any(|change| matches!(change.object(), Object::Cluster(_))),
+                };
+                if concerns {
+                    connections.recheck();
+                }
             }
         });
     }

@@ -75,6 +75,9 @@ pub enum Denial {
     /// A manager says it speaks for another, but not in words that are understood.
     #[error("the forwarded identity is malformed")]
     ForwardedMalformed,
+    /// This peer makes more requests than any honest one has reason to.
+    #[error("too many requests: try again in a few seconds")]
+    TooMany,
     /// The server was started on a transport that tells nothing of its callers.
     #[error("the connection does not say who is calling")]
     UnknownTransport,
@@ -93,6 +96,7 @@ impl From<Denial> for Status {
             | Denial::ForwardedBy { .. } => Self::permission_denied(text),
             Denial::Expired { .. } | Denial::ClientExpired { .. } => Self::unauthenticated(text),
             Denial::ForwardedMalformed => Self::invalid_argument(text),
+            Denial::TooMany => Self::resource_exhausted(text),
             Denial::UnknownTransport => Self::internal(text),
         }
     }

@@ -3,13 +3,16 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
+use super::connections::{Connections, Line, Place};
 use crate::certificate::parse_certified;
 use crate::{Certified, Error};
 
@@ -20,6 +23,14 @@ pub struct ConnInfo {
     pub remote_addr: SocketAddr,
     /// Its verified certificate; `None` when it showed none.
     pub peer: Option<Certified>,
+    line: Arc<Line>,
+}
+
+impl ConnInfo {
+    /// Notes that the head of a request has come: who never asks anything is closed.
+    pub(crate) fn has_asked(&self) {
+        self.line.has_asked();
+    }
 }
 
 /// A TLS connection after its handshake.
@@ -27,6 +38,8 @@ pub struct ConnInfo {
 pub struct TlsConn {
     stream: TlsStream<TcpStream>,
     info: ConnInfo,
+    /// Held for as long as the connection is open.
+    _place: Place,
 }
 
 impl TlsConn {
@@ -34,6 +47,7 @@ impl TlsConn {
     pub(super) fn new(
         stream: TlsStream<TcpStream>,
         remote_addr: SocketAddr,
+        connections: &Connections,
     ) -> Result<Self, Error> {
         let leaf = stream
             .get_ref()
@@ -41,9 +55,16 @@ impl TlsConn {
             .peer_certificates()
             .and_then(<[_]>::first);
         let peer = leaf.map(|der| parse_certified(der)).transpose()?;
+        let place = connections.enter(peer, remote_addr.ip(), Instant::now());
+        let line = Arc::clone(place.line());
         Ok(Self {
             stream,
-            info: ConnInfo { remote_addr, peer },
+            info: ConnInfo {
+                remote_addr,
+                peer,
+                line,
+            },
+            _place: place,
         })
     }
 
@@ -68,6 +89,9 @@ impl AsyncRead for TlsConn {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.info.line.is_closed(cx.waker()) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

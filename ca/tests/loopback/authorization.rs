@@ -10,7 +10,7 @@ use tonic::{Code, Request};
 use types::NodeId;
 
 use crate::echo::{ANYONE, LOCAL, MANAGERS, NO_RULE, NODES, RELAY, RULES, ask, send};
-use crate::fixture::{Cluster, Running, dial, tls};
+use crate::fixture::{Cluster, PATIENCE, Running, dial, tls};
 
 #[tokio::test]
 async fn roles_reach_their_rpcs_and_no_others() {
@@ -55,6 +55,37 @@ async fn a_removed_node_is_refused_on_its_open_connection() {
         assert_eq!(status.code(), Code::PermissionDenied);
         assert!(status.message().contains("has been removed"), "{status}");
     }
+    ask(&other, NODES, "").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_removed_nodes_open_connection_is_closed() {
+    let cluster = Cluster::new(1);
+    let server = Running::start(cluster.manager(1)).await;
+    let removed = dial(&tls(cluster.worker(2)), server.addr).await.unwrap();
+    let other = dial(&tls(cluster.worker(3)), server.addr).await.unwrap();
+    ask(&removed, NODES, "").await.unwrap();
+    ask(&other, NODES, "").await.unwrap();
+    assert_eq!(server.connections.count(), 2);
+    server.remove_node(2);
+    server.connections.recheck();
+    let closed = async {
+        while server.connections.count() > 1 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.unwrap();
+    // It dials again by itself, and is told why not.
+    let refused = async {
+        loop {
+            let status = ask(&removed, NODES, "").await.unwrap_err();
+            if status.code() == Code::PermissionDenied {
+                return status;
+            }
+        }
+    };
+    let status = tokio::time::timeout(PATIENCE, refused).await.unwrap();
+    assert!(status.message().contains("has been removed"), "{status}");
     ask(&other, NODES, "").await.unwrap();
 }
 

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ca::authorize::{Authorize, Verdict};
-use ca::tls::{DialOptions, ExpectRole};
+use ca::authorize::{Authorize, Registry, Verdict};
+use ca::tls::{Admission, Connections, DialOptions, ExpectRole};
 use ca::{Certified, Identity, PrivateKey, RootBundle, RootCa, Subject, Tls};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -83,6 +83,7 @@ pub(crate) fn tls(identity: Identity) -> Tls {
 pub(crate) struct Running {
     pub(crate) addr: SocketAddr,
     pub(crate) tls: Tls,
+    pub(crate) connections: Connections,
     removed: Arc<Mutex<HashSet<NodeId>>>,
     stop: CancellationToken,
     serving: JoinSet<()>,
@@ -104,19 +105,17 @@ impl Running {
         let tls = tls(identity);
         let removed = Arc::<Mutex<HashSet<NodeId>>>::default();
         let asked = Arc::clone(&removed);
-        let layer = Authorize::new(
-            RULES.iter().copied(),
-            tls.clone(),
-            Arc::new(move |peer| match peer {
-                Certified::Node(node) if asked.lock().unwrap().contains(&node.node_id) => {
-                    Verdict::Removed
-                }
-                Certified::Node(_) | Certified::Client(_) => Verdict::Good,
-            }),
-        )
-        .unwrap();
+        let registry: Registry = Arc::new(move |peer| match peer {
+            Certified::Node(node) if asked.lock().unwrap().contains(&node.node_id) => {
+                Verdict::Removed
+            }
+            Certified::Node(_) | Certified::Client(_) => Verdict::Good,
+        });
+        let connections = Connections::new(registry.clone());
+        let layer = Authorize::new(RULES.iter().copied(), tls.clone(), registry).unwrap();
         let stop = CancellationToken::new();
-        let incoming = ca::tls::incoming(listener, tls.clone(), stop.clone());
+        let admission = admission(connections.clone());
+        let incoming = ca::tls::incoming(listener, tls.clone(), admission, stop.clone());
         let served = Server::builder()
             .layer(layer)
             .add_service(Echo { answer, leader });
@@ -131,6 +130,7 @@ impl Running {
         Self {
             addr,
             tls,
+            connections,
             removed,
             stop,
             serving,
@@ -150,6 +150,14 @@ impl Running {
         tokio::time::timeout(PATIENCE, self.serving.join_next())
             .await
             .unwrap();
+    }
+}
+
+/// Lets in whoever comes; no address is a manager's.
+pub(crate) fn admission(connections: Connections) -> Admission {
+    Admission {
+        connections,
+        is_manager: Arc::new(|_| false),
     }
 }
 

@@ -4,9 +4,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
+use ca::authorize::Verdict;
 use ca::tls::{
-    DialOptions, Error, ExpectRole, HANDSHAKES_MAX, Refusal, bootstrap_channel, pinned_channel,
-    refusal,
+    Connections, DialOptions, Error, ExpectRole, HANDSHAKES_MAX, Refusal, bootstrap_channel,
+    pinned_channel, refusal,
 };
 use ca::{Certified, PeerIdentity, Tls};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,7 +17,7 @@ use tonic::Code;
 use types::{NodeId, NodeRole};
 
 use crate::echo::{ANYONE, MANAGERS, NODES, ask};
-use crate::fixture::{Cluster, PATIENCE, Running, both, chain, dial, tls};
+use crate::fixture::{Cluster, PATIENCE, Running, admission, both, chain, dial, tls};
 
 fn is_their_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
     matches!(refusal(error), Some(Refusal::TheirCertificate(_)))
@@ -367,7 +368,12 @@ async fn a_handshake_that_takes_too_long_is_cut_off() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let incoming = ca::tls::incoming(listener, tls(Cluster::new(1).manager(1)), stop.clone());
+    let incoming = ca::tls::incoming(
+        listener,
+        tls(Cluster::new(1).manager(1)),
+        admission(Connections::new(Arc::new(|_| Verdict::Good))),
+        stop.clone(),
+    );
     let mut incoming = std::pin::pin!(incoming);
     let mut silent = TcpStream::connect(addr).await.unwrap();
     let begun = tokio::time::Instant::now();
@@ -413,7 +419,13 @@ async fn the_connection_knows_its_peer() {
     let cluster = Cluster::new(1);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap().to_string();
-    let server = ca::tls::incoming(listener, tls(cluster.manager(1)), CancellationToken::new());
+    let connections = Connections::new(Arc::new(|_| Verdict::Good));
+    let server = ca::tls::incoming(
+        listener,
+        tls(cluster.manager(1)),
+        admission(connections),
+        CancellationToken::new(),
+    );
     let mut server = std::pin::pin!(server);
     let identity = cluster.worker(2);
     let expected: PeerIdentity = identity.peer();

@@ -1,0 +1,430 @@
+//! Keeps the kernel as it should be: one thread that owns everything.
+//!
+//! Wakes for requests, for a new view, when the kernel tells of a change, and from time to time.
+//! Requests and views are carried out as the difference to what was last carried out; a pass reads
+//! the kernel and repairs what is not as it should be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::sync::{mpsc, oneshot, watch};
+use types::TaskId;
+use types::network::NetworkAttachment;
+
+use crate::counters::Counters;
+use crate::desired::{Inputs, desired};
+use crate::machine::{Inside, Machine, Refusal};
+use crate::mtu::{MTU_DEFAULT, Underlay, path};
+use crate::namespace;
+use crate::observe::Observed;
+use crate::plan::{Change, plan};
+use crate::records::{Record, Records};
+use crate::sandbox::{Interface, Sandbox};
+use crate::socket::Notifications;
+use crate::state::{LinkKind, LinkName, State};
+use crate::view::View;
+use crate::{Error, Options};
+
+mod connect;
+mod reserve;
+
+/// Rounds of one pass: a change may undo another, as a new bridge does with its ports.
+const ROUNDS_MAX: usize = 3;
+
+/// Differences that are remembered as told.
+const TOLD_MAX: usize = 1000;
+
+type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// What the keeper is asked to do; see [`crate::Network`].
+#[derive(Debug)]
+pub(crate) enum Command {
+    Reserve { task: TaskId, attachments: Vec<NetworkAttachment>, reply: Reply<Sandbox> },
+    Attach { task: TaskId, pid: u32, reply: Reply<()> },
+    Release { task: TaskId, reply: Reply<()> },
+    Retain { known: BTreeSet<TaskId>, reply: Reply<()> },
+    Verify { reply: Reply<Vec<String>> },
+}
+
+/// Owns the network of this node.
+pub(crate) struct Keeper {
+    options: Options,
+    commands: mpsc::Receiver<Command>,
+    views: watch::Receiver<Option<Arc<View>>>,
+    wake: Arc<OwnedFd>,
+    counters: Arc<Counters>,
+    machine: Machine,
+    notifications: Notifications,
+    records: Records,
+    /// What managers told, as far as carried out or about to be.
+    view: Option<Arc<View>>,
+    underlay: Underlay,
+    /// Subnets the machine uses for other things.
+    machine_subnets: Vec<IpNet>,
+    /// What the kernel was last made to hold; `None` before the first pass.
+    assumed: Option<State>,
+    /// When the kernel is to be read next.
+    pass_at: Instant,
+    /// Differences that were told and have not gone away since.
+    told: BTreeSet<String>,
+}
+
+impl Keeper {
+    pub(crate) fn open(
+        options: Options,
+        commands: mpsc::Receiver<Command>,
+        views: watch::Receiver<Option<Arc<View>>>,
+        wake: Arc<OwnedFd>,
+        counters: Arc<Counters>,
+    ) -> Result<Self, Error> {
+        let socket = || Error::kernel("open a routing socket");
+        Ok(Self {
+            records: Records::open(&options.state_dir)?,
+            machine: Machine::open().map_err(socket())?,
+            notifications: Notifications::open().map_err(socket())?,
+            options,
+            commands,
+            views,
+            wake,
+            counters,
+            view: None,
+            underlay: Underlay::default(),
+            machine_subnets: Vec::new(),
+            assumed: None,
+            pass_at: Instant::now(),
+            told: BTreeSet::new(),
+        })
+    }
+
+    /// Works until the last handle is gone.
+    pub(crate) fn run(mut self) {
+        loop {
+            self.wait();
+            let mut attached = Vec::new();
+            let mut released = Vec::new();
+            let mut verifying = Vec::new();
+            loop {
+                match self.commands.try_recv() {
+                    Ok(Command::Reserve { task, attachments, reply }) => {
+                        self.take_view();
+                        answer(reply, self.reserve(task, &attachments));
+                    }
+                    Ok(Command::Attach { task, pid, reply }) => attached.push((task, pid, reply)),
+                    Ok(Command::Release { task, reply }) => {
+                        let removed = self.records.remove(task);
+                        released.push((reply, removed.map(drop)));
+                    }
+                    Ok(Command::Retain { known, reply }) => {
+                        let retained = self.retain(&known);
+                        released.push((reply, retained));
+                    }
+                    Ok(Command::Verify { reply }) => verifying.push(reply),
+                    Err(mpsc::error::TryRecvError::Empty) => break,
+                    Err(mpsc::error::TryRecvError::Disconnected) => return,
+                }
+            }
+            self.take_view();
+            self.attach(attached);
+            if !released.is_empty() {
+                self.advance();
+            }
+            for (reply, result) in released {
+                answer(reply, result);
+            }
+            if !verifying.is_empty() || self.is_pass_due() {
+                self.verify(verifying);
+            }
+        }
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&mut self) {
+        let left = self.pass_at.saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        let mut ready = [
+            PollFd::new(&self.wake, PollFlags::IN),
+            PollFd::new(&self.notifications, PollFlags::IN),
+        ];
+        // Interrupted is as good as woken.
+        let _ = poll(&mut ready, Some(&timeout));
+        let mut count = [0; 8];
+        let _ = rustix::io::read(&self.wake, &mut count);
+        if self.notifications.drain() {
+            let soon = Instant::now() + self.options.pass_delay;
+            self.pass_at = self.pass_at.min(soon);
+        }
+    }
+
+    fn is_pass_due(&self) -> bool {
+        self.view.is_some() && Instant::now() >= self.pass_at
+    }
+
+    fn take_view(&mut self) {
+        if !self.views.has_changed().unwrap_or(false) {
+            return;
+        }
+        let view = self.views.borrow_and_update().clone();
+        if view.is_some() {
+            self.view = view;
+            self.advance();
+        }
+    }
+
+    /// Containers that live, with the namespaces they are in.
+    fn living(&self) -> Vec<Record> {
+        let records = self.records.all().values();
+        let lives = |record: &&Record| record.process.is_some_and(|process| process.is_alive());
+        records.filter(lives).cloned().collect()
+    }
+
+    /// What the kernel should hold, for these containers.
+    fn desired(&self, view: &View, living: &[Record]) -> State {
+        let sandboxes: Vec<&Sandbox> = living.iter().map(|record| &record.sandbox).collect();
+        desired(self.inputs(view, &sandboxes))
+    }
+
+    fn inputs<'a>(&'a self, view: &'a View, sandboxes: &'a [&'a Sandbox]) -> Inputs<'a> {
+        Inputs {
+            node: self.options.node,
+            view,
+            sandboxes,
+            local: &self.records.subnets,
+            underlay: self.underlay,
+        }
+    }
+
+    fn mtu(&self, interface: &Interface) -> u32 {
+        match &self.view {
+            Some(view) => self.inputs(view, &[]).mtu(interface.network, interface.mtu_asked),
+            None => MTU_DEFAULT,
+        }
+    }
+
+    /// Carries out what has changed since the last time, without reading the kernel. Returns what
+    /// was refused.
+    fn advance(&mut self) -> Vec<Refusal> {
+        let Some(view) = self.view.clone() else { return Vec::new() };
+        let Some(assumed) = self.assumed.take() else {
+            // The first time there is no telling what is there.
+            return match self.pass(&view) {
+                Ok((_, refusals)) => refusals,
+                Err(error) => {
+                    tell(&error);
+                    Vec::new()
+                }
+            };
+        };
+        let living = self.living();
+        let desired = self.desired(&view, &living);
+        let changes = plan(&desired, &assumed);
+        let refusals = match self.apply(&changes, &living) {
+            Ok(refusals) => refusals,
+            Err(error) => {
+                tell(&error);
+                Vec::new()
+            }
+        };
+        if !refusals.is_empty() {
+            // Something is not as assumed: a pass finds out.
+            self.pass_at = self.pass_at.min(Instant::now() + self.options.pass_delay);
+        }
+        self.assumed = Some(desired);
+        refusals
+    }
+
+    /// Makes changes outside of containers, and whatever has to follow inside of them.
+    fn apply(&mut self, changes: &[Change], living: &[Record]) -> Result<Vec<Refusal>, Error> {
+        if changes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let made: BTreeSet<&LinkName> = changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::AddLink(name, link) if link.kind == LinkKind::Veth => Some(name),
+                _ => None,
+            })
+            .collect();
+        let mut places: BTreeMap<&LinkName, (OwnedFd, &Interface)> = BTreeMap::new();
+        for record in living {
+            for interface in &record.sandbox.interfaces {
+                let Some(port) = interface.port().filter(|port| made.contains(port)) else {
+                    continue;
+                };
+                // One that has ended since is refused below.
+                if let Some(process) = record.process
+                    && let Ok(namespace) = namespace::of_process(process.pid)
+                {
+                    places.insert(port, (namespace, interface));
+                }
+            }
+        }
+        let inside = |port: &LinkName| {
+            let (namespace, interface) = places.get(port)?;
+            Some(Inside { namespace, name: &interface.name, mac: interface.mac })
+        };
+        let refusals = self.machine.apply(changes, &inside);
+        let refusals = refusals.map_err(Error::kernel("change the node's links"))?;
+        for Refusal { change, errno } in &refusals {
+            self.counters.count_refusal();
+            self.tell_once(format!("{change}: {errno}"), "the kernel refuses a change");
+        }
+        Ok(refusals)
+    }
+
+    /// Reads the kernel and makes it what it should be. Returns the differences that nobody had
+    /// asked for, and what was refused.
+    fn pass(&mut self, view: &View) -> Result<(Vec<Change>, Vec<Refusal>), Error> {
+        let start = Instant::now();
+        let living = self.living();
+        let expected = self.assumed.take();
+        let mut found = Vec::new();
+        let mut refused = Vec::new();
+        let mut again = BTreeSet::new();
+        for round in 0..ROUNDS_MAX {
+            let observed = self.machine.observe();
+            let observed = observed.map_err(Error::kernel("read the node's links"))?;
+            let underlay = self.find_underlay(view, &observed);
+            let mtu_changed = underlay != std::mem::replace(&mut self.underlay, underlay);
+            self.note_subnets(&observed);
+            let desired = self.desired(view, &living);
+            let changes = plan(&desired, &observed.state);
+            if round == 0 {
+                // What has only just been asked for is no fault of the kernel's.
+                let asked = expected.as_ref().map(|expected| plan(&desired, expected));
+                found = asked.map_or_else(Vec::new, |asked| {
+                    changes.iter().filter(|change| !asked.contains(change)).cloned().collect()
+                });
+                if expected.is_none() || mtu_changed {
+                    again.extend(living.iter().map(|record| record.sandbox.task));
+                }
+            }
+            again.extend(made_again(&changes, &living));
+            let is_done = changes.is_empty();
+            refused = self.apply(&changes, &living)?;
+            self.assumed = Some(desired);
+            if is_done || !refused.is_empty() {
+                break;
+            }
+        }
+        for record in living.iter().filter(|record| again.contains(&record.sandbox.task)) {
+            if let Err(error) = self.connect(record) {
+                tell(&error);
+            }
+        }
+        self.tell_repairs(&found);
+        self.counters.count_pass(start.elapsed());
+        self.pass_at = Instant::now() + self.options.pass_period;
+        Ok((found, refused))
+    }
+
+    fn verify(&mut self, replies: Vec<Reply<Vec<String>>>) {
+        let view = self.view.clone().unwrap_or_default();
+        let result = if self.view.is_some() {
+            self.pass(&view).map(|(found, refused)| {
+                let refused = refused.iter().map(|Refusal { change, errno }| {
+                    format!("{change}: {errno}")
+                });
+                found.iter().map(ToString::to_string).chain(refused).collect::<Vec<_>>()
+            })
+        } else {
+            Ok(Vec::new())
+        };
+        match result {
+            Ok(differences) => {
+                for reply in replies {
+                    answer(reply, Ok(differences.clone()));
+                }
+            }
+            Err(error) => {
+                tell(&error);
+                self.pass_at = Instant::now() + Duration::from_secs(1);
+                let text = error.to_string();
+                for reply in replies {
+                    let error = io::Error::other(text.clone());
+                    answer(reply, Err(Error::kernel("verify the node's network")(error)));
+                }
+            }
+        }
+    }
+
+    /// The smallest MTU on the way to other nodes.
+    fn find_underlay(&mut self, view: &View, observed: &Observed) -> Underlay {
+        let own = |address: &IpNet| view.data_path.contains(&address.addr());
+        let devices = observed.addresses.iter().filter(|(address, ..)| own(address));
+        let device = devices.map(|(.., mtu)| *mtu).min().unwrap_or(MTU_DEFAULT);
+        let peers = view.peers.iter().filter(|(node, _)| **node != self.options.node);
+        let paths: Vec<_> =
+            peers.filter_map(|(_, peer)| path(&view.data_path, &peer.data_path)).collect();
+        let mut underlay = Underlay {
+            mtu: device,
+            has_ipv6: view.data_path.iter().all(std::net::IpAddr::is_ipv6)
+                && !view.data_path.is_empty(),
+        };
+        for (_, remote) in paths {
+            underlay.has_ipv6 |= remote.is_ipv6();
+            if let Some(mtu) = self.machine.route_mtu(remote) {
+                underlay.mtu = underlay.mtu.min(mtu);
+            }
+        }
+        underlay
+    }
+
+    fn note_subnets(&mut self, observed: &Observed) {
+        let others = observed.addresses.iter().filter(|(_, link, _)| !link.is_ours());
+        self.machine_subnets = others.map(|(address, ..)| address.trunc()).collect();
+    }
+
+    fn tell_repairs(&mut self, found: &[Change]) {
+        let now: BTreeSet<String> = found.iter().map(ToString::to_string).collect();
+        for change in found {
+            self.counters.count_repair(change.kind());
+            self.tell_once(change.to_string(), "repairing the node's network");
+        }
+        if now.is_empty() {
+            self.told.clear();
+        }
+    }
+
+    /// Tells what may come again every few seconds, but only the first time.
+    fn tell_once(&mut self, what: String, why: &'static str) {
+        if self.told.len() < TOLD_MAX && !self.told.contains(&what) {
+            tracing::warn!(%what, "{why}");
+            self.told.insert(what);
+        }
+    }
+}
+
+/// Tasks whose interfaces are made afresh by these changes.
+fn made_again(changes: &[Change], living: &[Record]) -> Vec<TaskId> {
+    let is_made = |port: &LinkName| {
+        changes.iter().any(|change| matches!(change, Change::AddLink(name, _) if name == port))
+    };
+    let interfaces = living.iter().flat_map(|record| {
+        record.sandbox.interfaces.iter().map(|interface| (record.sandbox.task, interface))
+    });
+    let made = interfaces.filter(|(_, interface)| interface.port().is_some_and(is_made));
+    made.map(|(task, _)| task).collect()
+}
+
+fn answer<T>(reply: Reply<T>, result: Result<T, Error>) {
+    // Whoever asked may have gone.
+    let _ = reply.send(result);
+}
+
+fn tell(error: &Error) {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    tracing::warn!(error = text, "the node's network is not as it should be");
+}

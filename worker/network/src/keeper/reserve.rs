@@ -1,0 +1,119 @@
+//! Decides on a task's interfaces and addresses.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use types::network::{Network, NetworkAttachment, NetworkDriver};
+use types::{NetworkId, TaskId};
+
+use super::Keeper;
+use crate::Error;
+use crate::local::{For, LocalSubnet};
+use crate::records::Record;
+use crate::sandbox::{self, Place, Sandbox};
+use crate::view::View;
+
+impl Keeper {
+    /// What a task is to have. Given once, it stays.
+    pub(super) fn reserve(
+        &mut self,
+        task: TaskId,
+        attachments: &[NetworkAttachment],
+    ) -> Result<Sandbox, Error> {
+        if let Some(record) = self.records.all().get(&task) {
+            return Ok(record.sandbox.clone());
+        }
+        let view = self.view.clone().unwrap_or_default();
+        let networks = attachments.iter().map(|one| {
+            let network = view.networks.get(&one.network);
+            network.map(|network| (network, one)).ok_or(Error::UnknownNetwork(one.network))
+        });
+        let networks = networks.collect::<Result<Vec<_>, _>>()?;
+        let mut given = Vec::new();
+        for (network, _) in &networks {
+            given.push(self.give_on(network, &view)?);
+        }
+        let leads_out = |network: &Network| {
+            network.spec.driver == NetworkDriver::Overlay && !network.spec.internal
+        };
+        let outbound = if networks.iter().any(|(network, _)| leads_out(network)) {
+            let has_ipv6 = networks.iter().any(|(network, _)| network.spec.ipv6);
+            self.give_outbound(has_ipv6, &view)?
+        } else {
+            Vec::new()
+        };
+        let places: Vec<Place<'_>> = networks
+            .iter()
+            .zip(&given)
+            .map(|((network, attachment), local)| Place { network, attachment, local })
+            .collect();
+        let sandbox = sandbox::plan(task, &places, &outbound)?;
+        self.records.put(Record { sandbox: sandbox.clone(), process: None })?;
+        Ok(sandbox)
+    }
+
+    /// Addresses on a network that ends at this node; none on others.
+    fn give_on(
+        &mut self,
+        network: &Network,
+        view: &View,
+    ) -> Result<Vec<(LocalSubnet, IpNet)>, Error> {
+        match network.spec.driver {
+            NetworkDriver::Overlay | NetworkDriver::Host | NetworkDriver::None => {
+                return Ok(Vec::new());
+            }
+            NetworkDriver::Bridge | NetworkDriver::Macvlan | NetworkDriver::Ipvlan => {}
+        }
+        self.choose(For::Network(network), view)?;
+        let subnets = self.records.subnets.of(network.id).to_vec();
+        let pools = network.spec.pools.iter();
+        let aux: BTreeSet<IpAddr> = pools.flat_map(|pool| pool.aux.values().copied()).collect();
+        let taken = self.taken(Some(network.id));
+        self.records.subnets.give(&subnets, network.spec.ipv6, &aux, &taken)
+    }
+
+    fn give_outbound(
+        &mut self,
+        has_ipv6: bool,
+        view: &View,
+    ) -> Result<Vec<(LocalSubnet, IpNet)>, Error> {
+        self.choose(For::Outbound, view)?;
+        let subnets = self.records.subnets.outbound().to_vec();
+        let taken = self.taken(None);
+        self.records.subnets.give(&subnets, has_ipv6, &BTreeSet::new(), &taken)
+    }
+
+    fn choose(&mut self, purpose: For<'_>, view: &View) -> Result<(), Error> {
+        let mut taken = self.machine_subnets.clone();
+        let overlays = view.networks.values().flat_map(|network| &network.subnets);
+        taken.extend(overlays.map(|subnet| subnet.subnet));
+        if self.records.subnets.choose(purpose, self.options.node, &taken)? {
+            self.records.save_subnets()?;
+        }
+        Ok(())
+    }
+
+    /// Addresses of containers on a network of this node; `None` is the way out.
+    fn taken(&self, network: Option<NetworkId>) -> BTreeSet<IpAddr> {
+        let records = self.records.all().values();
+        let interfaces = records.flat_map(|record| &record.sandbox.interfaces);
+        let on_it = interfaces.filter(|interface| interface.network == network);
+        on_it.flat_map(|interface| interface.addresses.iter().map(IpNet::addr)).collect()
+    }
+
+    /// Releases all tasks but these, and the subnets of networks that no task is on.
+    pub(super) fn retain(&mut self, known: &BTreeSet<TaskId>) -> Result<(), Error> {
+        let unknown = self.records.all().keys().filter(|task| !known.contains(task));
+        for task in unknown.copied().collect::<Vec<_>>() {
+            self.records.remove(task)?;
+        }
+        let records = self.records.all().values();
+        let interfaces = records.flat_map(|record| &record.sandbox.interfaces);
+        let used: BTreeSet<NetworkId> = interfaces.filter_map(|one| one.network).collect();
+        if self.records.subnets.retain(|network| used.contains(&network)) {
+            self.records.save_subnets()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,251 @@
+//! A container's interfaces: what it has on each network, and how they are remembered.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use types::network::{Mac, Network, NetworkAttachment, NetworkDriver, endpoint_mac};
+use types::{NetworkId, TaskId};
+
+use crate::local::LocalSubnet;
+use crate::state::LinkName;
+use crate::Error;
+
+/// A container's part in networks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// The task whose container it is.
+    pub task: TaskId,
+    /// Its interfaces, `eth0` first.
+    pub interfaces: Vec<Interface>,
+}
+
+/// One interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name inside.
+    pub name: String,
+    /// Its network; `None` is the way out of the node.
+    pub network: Option<NetworkId>,
+    /// Whether it carries published ports.
+    pub is_ingress: bool,
+    /// What it is made on.
+    pub base: Base,
+    /// Its MAC address.
+    pub mac: Mac,
+    /// Its addresses with the length of their subnet.
+    pub addresses: Vec<IpNet>,
+    /// Other subnets that are reached through it directly.
+    pub on_link: Vec<IpNet>,
+    /// Gateways to everywhere else, at most one of each family.
+    pub gateways: Vec<IpAddr>,
+    /// Largest packet the user asked for.
+    pub mtu_asked: Option<u32>,
+}
+
+/// What an interface is made on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Base {
+    /// A bridge of the node.
+    Bridge {
+        /// The bridge.
+        bridge: LinkName,
+        /// Our end of the interface.
+        port: LinkName,
+        /// Whether containers cannot reach each other there.
+        is_isolated: bool,
+    },
+    /// A device of the node.
+    Device {
+        /// The device.
+        parent: LinkName,
+        /// In which way.
+        kind: DeviceKind,
+        /// The driver's mode, empty for its usual one.
+        mode: String,
+    },
+}
+
+/// How an interface shares a device of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceKind {
+    /// With a MAC address of its own.
+    Macvlan,
+    /// With the device's MAC address.
+    Ipvlan,
+}
+
+impl Interface {
+    /// Our end of it, if it has one.
+    #[must_use]
+    pub fn port(&self) -> Option<&LinkName> {
+        match &self.base {
+            Base::Bridge { port, .. } => Some(port),
+            Base::Device { .. } => None,
+        }
+    }
+
+    /// Its address of a family.
+    #[must_use]
+    pub fn address(&self, is_ipv4: bool) -> Option<IpAddr> {
+        let mut addresses = self.addresses.iter().map(IpNet::addr);
+        addresses.find(|address| address.is_ipv4() == is_ipv4)
+    }
+}
+
+impl Sandbox {
+    /// The addresses programs inside should take for the container's own: of its first network.
+    #[must_use]
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        let first = self.interfaces.iter().find(|one| one.network.is_some() && !one.is_ingress);
+        let first = first.or(self.interfaces.first());
+        first.map_or_else(Vec::new, |one| one.addresses.iter().map(IpNet::addr).collect())
+    }
+
+    /// The interface that carries published ports.
+    #[must_use]
+    pub fn ingress(&self) -> Option<&Interface> {
+        self.interfaces.iter().find(|one| one.is_ingress)
+    }
+}
+
+/// A network a task is put on, and what the node gives it there.
+pub(crate) struct Place<'a> {
+    pub(crate) network: &'a Network,
+    pub(crate) attachment: &'a NetworkAttachment,
+    /// Subnets the node chose for a network of its own, and the task's addresses out of them.
+    pub(crate) local: &'a [(LocalSubnet, IpNet)],
+}
+
+/// The way out of the node: its subnets, and the task's addresses out of them.
+pub(crate) type Outbound<'a> = &'a [(LocalSubnet, IpNet)];
+
+/// Plans a task's interfaces: user networks in the order asked, then ingress, then the way out.
+pub(crate) fn plan(
+    task: TaskId,
+    places: &[Place<'_>],
+    outbound: Outbound<'_>,
+) -> Result<Sandbox, Error> {
+    let mut interfaces = Vec::new();
+    let in_order = [false, true].into_iter().flat_map(|is_ingress| {
+        places.iter().filter(move |place| place.network.spec.ingress == is_ingress)
+    });
+    for place in in_order {
+        interfaces.push(interface(task, interfaces.len(), place)?);
+    }
+    if !outbound.is_empty() {
+        let number = interfaces.len();
+        let addresses: Vec<IpNet> = outbound.iter().map(|(_, address)| *address).collect();
+        interfaces.push(Interface {
+            name: format!("eth{number}"),
+            network: None,
+            is_ingress: false,
+            base: Base::Bridge {
+                bridge: LinkName::outbound(),
+                port: LinkName::port(task, number),
+                is_isolated: true,
+            },
+            mac: endpoint_mac(addresses[0].addr()),
+            addresses,
+            on_link: Vec::new(),
+            gateways: outbound.iter().map(|(subnet, _)| subnet.gateway).collect(),
+            mtu_asked: None,
+        });
+    }
+    keep_first_gateways(&mut interfaces);
+    Ok(Sandbox { task, interfaces })
+}
+
+/// A container has one way to everywhere of each family. A network of the user's choice that leads
+/// out comes before the node's own.
+fn keep_first_gateways(interfaces: &mut [Interface]) {
+    let (mut has_ipv4, mut has_ipv6) = (false, false);
+    for interface in interfaces {
+        interface.gateways.retain(|gateway| {
+            let has = if gateway.is_ipv4() { &mut has_ipv4 } else { &mut has_ipv6 };
+            !std::mem::replace(has, true)
+        });
+    }
+}
+
+fn interface(task: TaskId, number: usize, place: &Place<'_>) -> Result<Interface, Error> {
+    let Place { network, attachment, local } = place;
+    let spec = &network.spec;
+    let is_internal = spec.internal;
+    let port = LinkName::port(task, number);
+    let bridge = |bridge| Base::Bridge { bridge, port: port.clone(), is_isolated: false };
+    let device = |kind, option: &str| match spec.options.get("parent") {
+        Some(parent) if !parent.is_empty() => Ok(Base::Device {
+            parent: LinkName::existing(parent),
+            kind,
+            mode: spec.options.get(option).cloned().unwrap_or_default(),
+        }),
+        Some(_) | None => Err(Error::NoParent(spec.name.clone())),
+    };
+    let given: Vec<IpNet> = local.iter().map(|(_, address)| *address).collect();
+    let gateways = || -> Vec<IpAddr> {
+        let gateways = local.iter().map(|(subnet, _)| subnet.gateway);
+        if is_internal { Vec::new() } else { gateways.collect() }
+    };
+    let (base, addresses, on_link, gateways) = match spec.driver {
+        NetworkDriver::Overlay => {
+            let name = if spec.ingress {
+                LinkName::ingress()
+            } else {
+                LinkName::overlay(network.id)
+            };
+            let addresses = attachment.addresses.clone();
+            let is_own =
+                |subnet: &IpNet| addresses.iter().any(|one| one.trunc() == subnet.trunc());
+            let subnets = network.subnets.iter().map(|subnet| subnet.subnet.trunc());
+            let others = subnets.filter(|subnet| !is_own(subnet)).collect();
+            (bridge(name), addresses, others, Vec::new())
+        }
+        NetworkDriver::Bridge => (bridge(LinkName::bridge(network.id)), given, vec![], gateways()),
+        NetworkDriver::Macvlan => {
+            (device(DeviceKind::Macvlan, "macvlan_mode")?, given, vec![], gateways())
+        }
+        NetworkDriver::Ipvlan => {
+            (device(DeviceKind::Ipvlan, "ipvlan_mode")?, given, vec![], gateways())
+        }
+        NetworkDriver::Host | NetworkDriver::None => {
+            return Err(Error::NotAttachable(spec.name.clone(), spec.driver));
+        }
+    };
+    let Some(first) = addresses.first() else {
+        return Err(Error::NoAddress(spec.name.clone()));
+    };
+    Ok(Interface {
+        name: format!("eth{number}"),
+        network: Some(network.id),
+        is_ingress: spec.ingress,
+        base,
+        mac: endpoint_mac(first.addr()),
+        on_link: reachable(on_link, &addresses),
+        addresses,
+        gateways,
+        mtu_asked: mtu_asked(network),
+    })
+}
+
+/// Subnets of families the interface has an address of.
+fn reachable(mut subnets: Vec<IpNet>, addresses: &[IpNet]) -> Vec<IpNet> {
+    let is_of = |family: &IpNet, one: &IpNet| matches!(
+        (family, one),
+        (IpNet::V4(_), IpNet::V4(_)) | (IpNet::V6(_), IpNet::V6(_))
+    );
+    subnets.retain(|subnet| addresses.iter().any(|address| is_of(subnet, address)));
+    subnets
+}
+
+/// The MTU a network's options ask for.
+pub(crate) fn mtu_asked(network: &Network) -> Option<u32> {
+    let options = &network.spec.options;
+    let asked = options.get("com.docker.network.driver.mtu").or_else(|| options.get("mtu"));
+    asked.and_then(|text| text.parse().ok())
+}
+
+#[cfg(test)]
+mod tests;

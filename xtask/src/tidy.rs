@@ -38,6 +38,7 @@ const WORKER_SIDE: &[&str] = &[
     "swarm-container",
     "swarm-nft",
     "swarm-shim",
+    "swarm-network",
     "swarm-tunnel",
 ];
 

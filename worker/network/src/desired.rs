@@ -26,17 +26,25 @@ pub(crate) struct Inputs<'a> {
 impl<'a> Inputs<'a> {
     /// Index of this node, from which its MAC address follows.
     fn index(&self) -> u32 {
-        self.view.settings.as_ref().map_or(0, |settings| settings.index)
+        self.view
+            .settings
+            .as_ref()
+            .map_or(0, |settings| settings.index)
     }
 
     /// Overlays that this node is on: those of its containers, and the one of published ports.
     fn overlays(&self) -> Vec<&'a Network> {
-        let interfaces = self.sandboxes.iter().flat_map(|sandbox| &sandbox.interfaces);
+        let interfaces = self
+            .sandboxes
+            .iter()
+            .flat_map(|sandbox| &sandbox.interfaces);
         let mut present: BTreeSet<NetworkId> = interfaces.filter_map(|one| one.network).collect();
         present.extend(self.view.ingress().map(|network| network.id));
         let networks = present.iter().filter_map(|id| self.view.networks.get(id));
         let networks = networks.map(AsRef::as_ref);
-        networks.filter(|network| network.spec.driver == NetworkDriver::Overlay).collect()
+        networks
+            .filter(|network| network.spec.driver == NetworkDriver::Overlay)
+            .collect()
     }
 
     /// MTU of an interface on a network; `None` is the way out.
@@ -53,7 +61,11 @@ impl<'a> Inputs<'a> {
 
 /// The bridge of an overlay.
 pub(crate) fn bridge_of(network: &Network) -> LinkName {
-    if network.spec.ingress { LinkName::ingress() } else { LinkName::overlay(network.id) }
+    if network.spec.ingress {
+        LinkName::ingress()
+    } else {
+        LinkName::overlay(network.id)
+    }
 }
 
 /// What the kernel should hold.
@@ -70,7 +82,13 @@ pub(crate) fn desired(inputs: Inputs<'_>) -> State {
 }
 
 fn bridge(mac: Mac, mtu: u32) -> Link {
-    Link { kind: LinkKind::Bridge, mac: Some(mac), mtu, is_up: true, port: None }
+    Link {
+        kind: LinkKind::Bridge,
+        mac: Some(mac),
+        mtu,
+        is_up: true,
+        port: None,
+    }
 }
 
 /// The bridge of an overlay, its ways to other nodes, and who is behind them.
@@ -86,7 +104,12 @@ fn overlay(inputs: Inputs<'_>, network: &Network, mac: Mac, state: &mut State) {
             }
         }
     }
-    let Some(port) = inputs.view.settings.as_ref().map(|settings| settings.data_path_port) else {
+    let Some(port) = inputs
+        .view
+        .settings
+        .as_ref()
+        .map(|settings| settings.data_path_port)
+    else {
         return;
     };
     // What is encrypted never takes the open way, not even before there is another.
@@ -96,15 +119,25 @@ fn overlay(inputs: Inputs<'_>, network: &Network, mac: Mac, state: &mut State) {
     let places = remote_places(inputs, network);
     // Others send to the subnet of the one they send to, so that each subnet needs its tunnel.
     let locals: BTreeSet<IpAddr> = places.iter().map(|place| place.local).collect();
-    for (subnet, local) in network.subnets.iter().flat_map(|one| locals.iter().map(move |at| (one, at))) {
+    for (subnet, local) in network
+        .subnets
+        .iter()
+        .flat_map(|one| locals.iter().map(move |at| (one, at)))
+    {
         let tunnel = Link {
-            kind: LinkKind::Vxlan { vni: subnet.vni, port, local: *local },
+            kind: LinkKind::Vxlan {
+                vni: subnet.vni,
+                port,
+                local: *local,
+            },
             mac: None,
             mtu,
             is_up: true,
             port: Some(Port::tunnel(name.clone())),
         };
-        state.links.insert(LinkName::tunnel(subnet.vni, local.is_ipv6()), tunnel);
+        state
+            .links
+            .insert(LinkName::tunnel(subnet.vni, local.is_ipv6()), tunnel);
     }
     for place in places {
         let tunnel = LinkName::tunnel(place.vni, place.node.is_ipv6());
@@ -124,7 +157,11 @@ fn overlay(inputs: Inputs<'_>, network: &Network, mac: Mac, state: &mut State) {
 
 fn is_tunnel_of(network: &Network, name: &LinkName) -> bool {
     let mut vnis = network.subnets.iter().map(|subnet| subnet.vni);
-    vnis.any(|vni| [false, true].iter().any(|ipv6| *name == LinkName::tunnel(vni, *ipv6)))
+    vnis.any(|vni| {
+        [false, true]
+            .iter()
+            .any(|ipv6| *name == LinkName::tunnel(vni, *ipv6))
+    })
 }
 
 /// Something on another node.
@@ -166,10 +203,14 @@ fn remote_places(inputs: Inputs<'_>, network: &Network) -> Vec<RemotePlace> {
     for serves in [false, true] {
         let tasks = view.tasks.values().filter(|task| task.serving == serves);
         for task in tasks.filter(|task| task.node != inputs.node) {
-            let Some((local, remote)) = paths.get(&task.node) else { continue };
+            let Some((local, remote)) = paths.get(&task.node) else {
+                continue;
+            };
             let attachments = task.attachments.iter();
             for attachment in attachments.filter(|one| one.network == network.id) {
-                let Some(first) = attachment.addresses.first() else { continue };
+                let Some(first) = attachment.addresses.first() else {
+                    continue;
+                };
                 let mut subnets = network.subnets.iter();
                 let Some(subnet) = subnets.find(|one| one.subnet.contains(&first.addr())) else {
                     continue;
@@ -190,10 +231,20 @@ fn remote_places(inputs: Inputs<'_>, network: &Network) -> Vec<RemotePlace> {
 /// Our ends of a container's interfaces.
 fn ports(inputs: Inputs<'_>, sandbox: &Sandbox, mac: Mac, state: &mut State) {
     for interface in &sandbox.interfaces {
-        let Base::Bridge { bridge: name, port, is_isolated } = &interface.base else { continue };
+        let Base::Bridge {
+            bridge: name,
+            port,
+            is_isolated,
+        } = &interface.base
+        else {
+            continue;
+        };
         let mtu = inputs.mtu(interface.network, interface.mtu_asked);
         // Also when managers have not told of the network (again): the container has it.
-        state.links.entry(name.clone()).or_insert_with(|| bridge(mac, mtu));
+        state
+            .links
+            .entry(name.clone())
+            .or_insert_with(|| bridge(mac, mtu));
         let subnets = match interface.network {
             None => inputs.local.outbound(),
             Some(network) => inputs.local.of(network),
@@ -215,7 +266,9 @@ fn ports(inputs: Inputs<'_>, sandbox: &Sandbox, mac: Mac, state: &mut State) {
             },
         );
         // Who is here is nowhere else, whatever managers say.
-        let network = interface.network.and_then(|id| inputs.view.networks.get(&id));
+        let network = interface
+            .network
+            .and_then(|id| inputs.view.networks.get(&id));
         if let Some(network) = network {
             let is_other =
                 |at: &(LinkName, Mac)| at.1 == interface.mac && is_tunnel_of(network, &at.0);
@@ -224,7 +277,9 @@ fn ports(inputs: Inputs<'_>, sandbox: &Sandbox, mac: Mac, state: &mut State) {
         }
         state.port_macs.insert((port.clone(), interface.mac));
         for address in &interface.addresses {
-            state.neighbours.insert((name.clone(), address.addr()), interface.mac);
+            state
+                .neighbours
+                .insert((name.clone(), address.addr()), interface.mac);
         }
     }
 }

@@ -101,7 +101,11 @@ impl Error {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::File { doing, path, source }
+        move |source| Self::File {
+            doing,
+            path,
+            source,
+        }
     }
 
     pub(crate) fn kernel(doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {

@@ -15,11 +15,7 @@ use crate::socket::{Request, Socket};
 use crate::state::LinkName;
 
 /// Sets up everything inside. Whatever is there already stays, so that it can be done again.
-pub(crate) fn set_up(
-    namespace: &OwnedFd,
-    sandbox: &Sandbox,
-    mtus: &[u32],
-) -> io::Result<()> {
+pub(crate) fn set_up(namespace: &OwnedFd, sandbox: &Sandbox, mtus: &[u32]) -> io::Result<()> {
     namespace::inside(namespace, || {
         set_namespace_parameters()?;
         for interface in &sandbox.interfaces {
@@ -30,7 +26,10 @@ pub(crate) fn set_up(
         let mut steps = Vec::new();
         for (interface, mtu) in sandbox.interfaces.iter().zip(mtus) {
             let name = LinkName::existing(&interface.name);
-            let index = links.iter().find(|(_, found, _)| *found == name).map(|link| link.0);
+            let index = links
+                .iter()
+                .find(|(_, found, _)| *found == name)
+                .map(|link| link.0);
             let missing = || io::Error::new(io::ErrorKind::NotFound, interface.name.clone());
             steps.extend(requests(interface, index.ok_or_else(missing)?, *mtu));
         }

@@ -44,11 +44,27 @@ type Reply<T> = oneshot::Sender<Result<T, Error>>;
 /// What the keeper is asked to do; see [`crate::Network`].
 #[derive(Debug)]
 pub(crate) enum Command {
-    Reserve { task: TaskId, attachments: Vec<NetworkAttachment>, reply: Reply<Sandbox> },
-    Attach { task: TaskId, pid: u32, reply: Reply<()> },
-    Release { task: TaskId, reply: Reply<()> },
-    Retain { known: BTreeSet<TaskId>, reply: Reply<()> },
-    Verify { reply: Reply<Vec<String>> },
+    Reserve {
+        task: TaskId,
+        attachments: Vec<NetworkAttachment>,
+        reply: Reply<Sandbox>,
+    },
+    Attach {
+        task: TaskId,
+        pid: u32,
+        reply: Reply<()>,
+    },
+    Release {
+        task: TaskId,
+        reply: Reply<()>,
+    },
+    Retain {
+        known: BTreeSet<TaskId>,
+        reply: Reply<()>,
+    },
+    Verify {
+        reply: Reply<Vec<String>>,
+    },
 }
 
 /// Owns the network of this node.
@@ -110,7 +126,11 @@ impl Keeper {
             let mut verifying = Vec::new();
             loop {
                 match self.commands.try_recv() {
-                    Ok(Command::Reserve { task, attachments, reply }) => {
+                    Ok(Command::Reserve {
+                        task,
+                        attachments,
+                        reply,
+                    }) => {
                         self.take_view();
                         answer(reply, self.reserve(task, &attachments));
                     }
@@ -203,7 +223,9 @@ impl Keeper {
 
     fn mtu(&self, interface: &Interface) -> u32 {
         match &self.view {
-            Some(view) => self.inputs(view, &[]).mtu(interface.network, interface.mtu_asked),
+            Some(view) => self
+                .inputs(view, &[])
+                .mtu(interface.network, interface.mtu_asked),
             None => MTU_DEFAULT,
         }
     }
@@ -211,7 +233,9 @@ impl Keeper {
     /// Carries out what has changed since the last time, without reading the kernel. Returns what
     /// was refused.
     fn advance(&mut self) -> Vec<Refusal> {
-        let Some(view) = self.view.clone() else { return Vec::new() };
+        let Some(view) = self.view.clone() else {
+            return Vec::new();
+        };
         let Some(assumed) = self.assumed.take() else {
             // The first time there is no telling what is there.
             return match self.pass(&view) {
@@ -268,7 +292,11 @@ impl Keeper {
         }
         let inside = |port: &LinkName| {
             let (namespace, interface) = places.get(port)?;
-            Some(Inside { namespace, name: &interface.name, mac: interface.mac })
+            Some(Inside {
+                namespace,
+                name: &interface.name,
+                mac: interface.mac,
+            })
         };
         let refusals = self.machine.apply(changes, &inside);
         let refusals = refusals.map_err(Error::kernel("change the node's links"))?;
@@ -300,7 +328,11 @@ impl Keeper {
                 // What has only just been asked for is no fault of the kernel's.
                 let asked = expected.as_ref().map(|expected| plan(&desired, expected));
                 found = asked.map_or_else(Vec::new, |asked| {
-                    changes.iter().filter(|change| !asked.contains(change)).cloned().collect()
+                    changes
+                        .iter()
+                        .filter(|change| !asked.contains(change))
+                        .cloned()
+                        .collect()
                 });
                 if expected.is_none() || mtu_changed {
                     again.extend(living.iter().map(|record| record.sandbox.task));
@@ -314,7 +346,10 @@ impl Keeper {
                 break;
             }
         }
-        for record in living.iter().filter(|record| again.contains(&record.sandbox.task)) {
+        for record in living
+            .iter()
+            .filter(|record| again.contains(&record.sandbox.task))
+        {
             if let Err(error) = self.connect(record) {
                 tell(&error);
             }
@@ -329,10 +364,14 @@ impl Keeper {
         let view = self.view.clone().unwrap_or_default();
         let result = if self.view.is_some() {
             self.pass(&view).map(|(found, refused)| {
-                let refused = refused.iter().map(|Refusal { change, errno }| {
-                    format!("{change}: {errno}")
-                });
-                found.iter().map(ToString::to_string).chain(refused).collect::<Vec<_>>()
+                let refused = refused
+                    .iter()
+                    .map(|Refusal { change, errno }| format!("{change}: {errno}"));
+                found
+                    .iter()
+                    .map(ToString::to_string)
+                    .chain(refused)
+                    .collect::<Vec<_>>()
             })
         } else {
             Ok(Vec::new())
@@ -349,7 +388,10 @@ impl Keeper {
                 let text = error.to_string();
                 for reply in replies {
                     let error = io::Error::other(text.clone());
-                    answer(reply, Err(Error::kernel("verify the node's network")(error)));
+                    answer(
+                        reply,
+                        Err(Error::kernel("verify the node's network")(error)),
+                    );
                 }
             }
         }
@@ -358,11 +400,18 @@ impl Keeper {
     /// The smallest MTU on the way to other nodes.
     fn find_underlay(&mut self, view: &View, observed: &Observed) -> Underlay {
         let own = |address: &IpNet| view.data_path.contains(&address.addr());
-        let devices = observed.addresses.iter().filter(|(address, ..)| own(address));
+        let devices = observed
+            .addresses
+            .iter()
+            .filter(|(address, ..)| own(address));
         let device = devices.map(|(.., mtu)| *mtu).min().unwrap_or(MTU_DEFAULT);
-        let peers = view.peers.iter().filter(|(node, _)| **node != self.options.node);
-        let paths: Vec<_> =
-            peers.filter_map(|(_, peer)| path(&view.data_path, &peer.data_path)).collect();
+        let peers = view
+            .peers
+            .iter()
+            .filter(|(node, _)| **node != self.options.node);
+        let paths: Vec<_> = peers
+            .filter_map(|(_, peer)| path(&view.data_path, &peer.data_path))
+            .collect();
         let mut underlay = Underlay {
             mtu: device,
             has_ipv6: view.data_path.iter().all(std::net::IpAddr::is_ipv6)
@@ -378,7 +427,10 @@ impl Keeper {
     }
 
     fn note_subnets(&mut self, observed: &Observed) {
-        let others = observed.addresses.iter().filter(|(_, link, _)| !link.is_ours());
+        let others = observed
+            .addresses
+            .iter()
+            .filter(|(_, link, _)| !link.is_ours());
         self.machine_subnets = others.map(|(address, ..)| address.trunc()).collect();
     }
 
@@ -405,10 +457,16 @@ impl Keeper {
 /// Tasks whose interfaces are made afresh by these changes.
 fn made_again(changes: &[Change], living: &[Record]) -> Vec<TaskId> {
     let is_made = |port: &LinkName| {
-        changes.iter().any(|change| matches!(change, Change::AddLink(name, _) if name == port))
+        changes
+            .iter()
+            .any(|change| matches!(change, Change::AddLink(name, _) if name == port))
     };
     let interfaces = living.iter().flat_map(|record| {
-        record.sandbox.interfaces.iter().map(|interface| (record.sandbox.task, interface))
+        record
+            .sandbox
+            .interfaces
+            .iter()
+            .map(|interface| (record.sandbox.task, interface))
     });
     let made = interfaces.filter(|(_, interface)| interface.port().is_some_and(is_made));
     made.map(|(task, _)| task).collect()

@@ -58,9 +58,10 @@ impl LocalSubnets {
     ) -> Result<bool, Error> {
         let (has, asked): (_, &[AddressPool]) = match purpose {
             For::Outbound => (!self.outbound.is_empty(), &[]),
-            For::Network(network) => {
-                (self.networks.contains_key(&network.id), network.spec.pools.as_slice())
-            }
+            For::Network(network) => (
+                self.networks.contains_key(&network.id),
+                network.spec.pools.as_slice(),
+            ),
         };
         if has {
             return Ok(false);
@@ -160,7 +161,11 @@ fn net4(address: Ipv4Addr, length: u8) -> IpNet {
 }
 
 fn subnet_of(subnet: IpNet) -> LocalSubnet {
-    LocalSubnet { subnet, range: subnet, gateway: first_host(subnet) }
+    LocalSubnet {
+        subnet,
+        range: subnet,
+        gateway: first_host(subnet),
+    }
 }
 
 fn asked_subnet(pool: &AddressPool) -> LocalSubnet {
@@ -199,7 +204,10 @@ fn next(
         IpAddr::V6(address) => address.to_bits(),
     };
     let (low, high) = (bits(range.network()), bits(range.broadcast()));
-    let start = last.map(bits).filter(|last| (low..high).contains(last)).map_or(low, |at| at + 1);
+    let start = last
+        .map(bits)
+        .filter(|last| (low..high).contains(last))
+        .map_or(low, |at| at + 1);
     let (network, broadcast) = (subnet.network(), subnet.broadcast());
     let to_address = |bits: u128| match range {
         IpNet::V4(_) => Ipv4Addr::from_bits(bits as u32).into(),

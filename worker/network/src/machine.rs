@@ -49,7 +49,10 @@ struct Step<'a> {
 impl Machine {
     /// The network of the calling thread's namespace.
     pub(crate) fn open() -> io::Result<Self> {
-        Ok(Self { socket: Socket::open()?, indices: BTreeMap::new() })
+        Ok(Self {
+            socket: Socket::open()?,
+            indices: BTreeMap::new(),
+        })
     }
 
     /// Reads everything.
@@ -92,14 +95,21 @@ impl Machine {
     /// The MTU that the route to an address tells, if it tells one.
     pub(crate) fn route_mtu(&mut self, address: IpAddr) -> Option<u32> {
         let route = self.socket.get(message::route_to(address)).ok()?;
-        let RouteNetlinkMessage::NewRoute(route) = route else { return None };
-        route.attributes.iter().find_map(|attribute| match attribute {
-            RouteAttribute::Metrics(metrics) => metrics.iter().find_map(|metric| match metric {
-                RouteMetric::Mtu(mtu) => Some(*mtu),
+        let RouteNetlinkMessage::NewRoute(route) = route else {
+            return None;
+        };
+        route
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                RouteAttribute::Metrics(metrics) => {
+                    metrics.iter().find_map(|metric| match metric {
+                        RouteMetric::Mtu(mtu) => Some(*mtu),
+                        _ => None,
+                    })
+                }
                 _ => None,
-            }),
-            _ => None,
-        })
+            })
     }
 
     fn run(&mut self, steps: Vec<Step<'_>>, refusals: &mut Vec<Refusal>) -> io::Result<()> {
@@ -107,7 +117,10 @@ impl Machine {
         for (at, errno) in self.socket.execute(&requests)? {
             let step = &steps[at];
             if !step.passes.contains(&errno) {
-                refusals.push(Refusal { change: step.change.clone(), errno });
+                refusals.push(Refusal {
+                    change: step.change.clone(),
+                    errno,
+                });
             }
         }
         Ok(())
@@ -118,7 +131,11 @@ impl Machine {
         for change in changes {
             if let Change::DeleteLink(name) = change {
                 let request = message::delete_link(name);
-                steps.push(Step { request, change, passes: &[Errno::NODEV] });
+                steps.push(Step {
+                    request,
+                    change,
+                    passes: &[Errno::NODEV],
+                });
                 self.indices.remove(name);
             }
         }
@@ -132,7 +149,11 @@ impl Machine {
                 && let Some(request) = message::add_link(name, &link.kind)
             {
                 // Whoever has made it meanwhile, it is set up below and looked at in the next pass.
-                steps.push(Step { request, change, passes: &[Errno::EXIST] });
+                steps.push(Step {
+                    request,
+                    change,
+                    passes: &[Errno::EXIST],
+                });
                 self.indices.remove(name);
             }
         }
@@ -147,7 +168,16 @@ impl Machine {
     ) -> io::Result<()> {
         let mut steps = Vec::new();
         for change in changes {
-            let Change::AddLink(name, Link { kind: LinkKind::Veth, mtu, port, .. }) = change else {
+            let Change::AddLink(
+                name,
+                Link {
+                    kind: LinkKind::Veth,
+                    mtu,
+                    port,
+                    ..
+                },
+            ) = change
+            else {
                 continue;
             };
             let bridge = port.as_ref().map(|port| self.index(&port.bridge));
@@ -160,11 +190,18 @@ impl Machine {
                         namespace: inside.namespace.as_fd(),
                     };
                     let request = message::add_veth(name, bridge, &inner);
-                    steps.push(Step { request, change, passes: &[Errno::EXIST] });
+                    steps.push(Step {
+                        request,
+                        change,
+                        passes: &[Errno::EXIST],
+                    });
                 }
                 (None, _) | (Some(_), None | Some(Err(_))) => {
                     let change = change.clone();
-                    refusals.push(Refusal { change, errno: Errno::NODEV });
+                    refusals.push(Refusal {
+                        change,
+                        errno: Errno::NODEV,
+                    });
                 }
             }
             self.indices.remove(name);
@@ -180,16 +217,27 @@ impl Machine {
                 Change::SetLink(name, link) => (name, link, false),
                 _ => continue,
             };
-            let step = |request| Step { request, change, passes: &[] };
+            let step = |request| Step {
+                request,
+                change,
+                passes: &[],
+            };
             let Ok(index) = self.index(name) else {
-                refusals.push(Refusal { change: change.clone(), errno: Errno::NODEV });
+                refusals.push(Refusal {
+                    change: change.clone(),
+                    errno: Errno::NODEV,
+                });
                 continue;
             };
             if is_new {
                 let request = message::no_own_addresses(index);
                 // Without IPv6 there is nothing to ask.
                 let passes = &[Errno::AFNOSUPPORT, Errno::OPNOTSUPP, Errno::INVAL];
-                steps.push(Step { request, change, passes });
+                steps.push(Step {
+                    request,
+                    change,
+                    passes,
+                });
             }
             let mut attributes = vec![LinkAttribute::Mtu(link.mtu)];
             attributes.extend(link.mac.map(|mac| LinkAttribute::Address(mac.to_vec())));
@@ -226,7 +274,10 @@ impl Machine {
             };
             let Ok(index) = self.index(name) else {
                 if passes.is_empty() {
-                    refusals.push(Refusal { change: change.clone(), errno: Errno::NODEV });
+                    refusals.push(Refusal {
+                        change: change.clone(),
+                        errno: Errno::NODEV,
+                    });
                 }
                 continue;
             };
@@ -245,7 +296,11 @@ impl Machine {
                     message::add_neighbour(index, *address, *mac)
                 }
             };
-            steps.push(Step { request, change, passes });
+            steps.push(Step {
+                request,
+                change,
+                passes,
+            });
         }
         self.run(steps, refusals)
     }

@@ -62,7 +62,10 @@ pub(crate) fn add_link(name: &LinkName, kind: &LinkKind) -> Option<Request> {
         LinkAttribute::IfName(name.as_str().to_owned()),
         LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind), LinkInfo::Data(data)]),
     ];
-    Some(Request { message: RouteNetlinkMessage::NewLink(message), flags: CREATE })
+    Some(Request {
+        message: RouteNetlinkMessage::NewLink(message),
+        flags: CREATE,
+    })
 }
 
 /// An interface of a container, in its namespace, whose other end is `outer` here.
@@ -99,23 +102,36 @@ pub(crate) fn add_veth(outer: &LinkName, bridge: u32, inner: &Inner<'_>) -> Requ
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
         ]),
     ];
-    Request { message: RouteNetlinkMessage::NewLink(message), flags: CREATE }
+    Request {
+        message: RouteNetlinkMessage::NewLink(message),
+        flags: CREATE,
+    }
 }
 
 /// Makes an interface of a container on top of a device of the machine.
-pub(crate) fn add_on_device(parent: u32, kind: InfoKind, data: InfoData, inner: &Inner<'_>) -> Request {
+pub(crate) fn add_on_device(
+    parent: u32,
+    kind: InfoKind,
+    data: InfoData,
+    inner: &Inner<'_>,
+) -> Request {
     let mut message = LinkMessage::default();
     message.attributes = inner.attributes();
     if kind == InfoKind::IpVlan {
         // It has the device's address.
-        message.attributes.retain(|attribute| !matches!(attribute, LinkAttribute::Address(_)));
+        message
+            .attributes
+            .retain(|attribute| !matches!(attribute, LinkAttribute::Address(_)));
     }
     message.attributes.push(LinkAttribute::Link(parent));
     message.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(kind),
         LinkInfo::Data(data),
     ]));
-    Request { message: RouteNetlinkMessage::NewLink(message), flags: CREATE }
+    Request {
+        message: RouteNetlinkMessage::NewLink(message),
+        flags: CREATE,
+    }
 }
 
 /// Has the kernel give a link no IPv6 address of its own accord. Fails where there is no IPv6.
@@ -131,10 +147,17 @@ pub(crate) fn set_link(index: u32, attributes: Vec<LinkAttribute>, is_up: Option
     message.header.index = index;
     if let Some(is_up) = is_up {
         message.header.change_mask = LinkFlags::Up;
-        message.header.flags = if is_up { LinkFlags::Up } else { LinkFlags::empty() };
+        message.header.flags = if is_up {
+            LinkFlags::Up
+        } else {
+            LinkFlags::empty()
+        };
     }
     message.attributes = attributes;
-    Request { message: RouteNetlinkMessage::SetLink(message), flags: 0 }
+    Request {
+        message: RouteNetlinkMessage::SetLink(message),
+        flags: 0,
+    }
 }
 
 /// Sets up a link as a port of the bridge it is in already.
@@ -153,21 +176,33 @@ pub(crate) fn set_port(index: u32, port: &Port) -> Request {
         LinkInfo::PortKind(InfoPortKind::Bridge),
         LinkInfo::PortData(InfoPortData::BridgePort(flags)),
     ])];
-    Request { message: RouteNetlinkMessage::NewLink(message), flags: 0 }
+    Request {
+        message: RouteNetlinkMessage::NewLink(message),
+        flags: 0,
+    }
 }
 
 pub(crate) fn delete_link(name: &LinkName) -> Request {
     let mut message = LinkMessage::default();
     message.attributes = vec![LinkAttribute::IfName(name.as_str().to_owned())];
-    Request { message: RouteNetlinkMessage::DelLink(message), flags: 0 }
+    Request {
+        message: RouteNetlinkMessage::DelLink(message),
+        flags: 0,
+    }
 }
 
 pub(crate) fn add_address(index: u32, address: IpNet) -> Request {
-    Request { message: RouteNetlinkMessage::NewAddress(address_message(index, address)), flags: PUT }
+    Request {
+        message: RouteNetlinkMessage::NewAddress(address_message(index, address)),
+        flags: PUT,
+    }
 }
 
 pub(crate) fn delete_address(index: u32, address: IpNet) -> Request {
-    Request { message: RouteNetlinkMessage::DelAddress(address_message(index, address)), flags: 0 }
+    Request {
+        message: RouteNetlinkMessage::DelAddress(address_message(index, address)),
+        flags: 0,
+    }
 }
 
 fn address_message(index: u32, address: IpNet) -> AddressMessage {
@@ -181,13 +216,17 @@ fn address_message(index: u32, address: IpNet) -> AddressMessage {
     ];
     match address {
         IpNet::V4(address) if address.prefix_len() < 31 => {
-            message.attributes.push(AddressAttribute::Broadcast(address.broadcast()));
+            message
+                .attributes
+                .push(AddressAttribute::Broadcast(address.broadcast()));
         }
         IpNet::V4(_) => {}
         // The allocator knows that nobody else has it.
         IpNet::V6(_) => {
             message.header.flags = AddressHeaderFlags::Nodad;
-            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            message
+                .attributes
+                .push(AddressAttribute::Flags(AddressFlags::Nodad));
         }
     }
     message
@@ -229,7 +268,9 @@ fn forwarding(
     message.header.state = state;
     message.header.flags = flags;
     message.attributes = vec![NeighbourAttribute::LinkLayerAddress(mac.to_vec())];
-    message.attributes.extend(node.map(|node| NeighbourAttribute::Destination(node.into())));
+    message
+        .attributes
+        .extend(node.map(|node| NeighbourAttribute::Destination(node.into())));
     neighbour_request(message, is_added)
 }
 
@@ -237,7 +278,9 @@ fn forwarding(
 pub(crate) fn add_neighbour(index: u32, address: IpAddr, mac: Mac) -> Request {
     let mut message = neighbour(index, address);
     message.header.state = NeighbourState::Permanent;
-    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+    message
+        .attributes
+        .push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
     neighbour_request(message, true)
 }
 
@@ -255,9 +298,15 @@ fn neighbour(index: u32, address: IpAddr) -> NeighbourMessage {
 
 fn neighbour_request(message: NeighbourMessage, is_added: bool) -> Request {
     if is_added {
-        Request { message: RouteNetlinkMessage::NewNeighbour(message), flags: PUT }
+        Request {
+            message: RouteNetlinkMessage::NewNeighbour(message),
+            flags: PUT,
+        }
     } else {
-        Request { message: RouteNetlinkMessage::DelNeighbour(message), flags: 0 }
+        Request {
+            message: RouteNetlinkMessage::DelNeighbour(message),
+            flags: 0,
+        }
     }
 }
 
@@ -275,10 +324,17 @@ pub(crate) fn add_route(index: u32, destination: IpNet, gateway: Option<IpAddr>)
     };
     message.attributes.push(RouteAttribute::Oif(index));
     if destination.prefix_len() > 0 {
-        message.attributes.push(RouteAttribute::Destination(destination.network().into()));
+        message
+            .attributes
+            .push(RouteAttribute::Destination(destination.network().into()));
     }
-    message.attributes.extend(gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
-    Request { message: RouteNetlinkMessage::NewRoute(message), flags: PUT }
+    message
+        .attributes
+        .extend(gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
+    Request {
+        message: RouteNetlinkMessage::NewRoute(message),
+        flags: PUT,
+    }
 }
 
 /// Asks which way packets for an address go.

@@ -31,7 +31,10 @@ pub(crate) struct Underlay {
 
 impl Default for Underlay {
     fn default() -> Self {
-        Self { mtu: MTU_DEFAULT, has_ipv6: false }
+        Self {
+            mtu: MTU_DEFAULT,
+            has_ipv6: false,
+        }
     }
 }
 
@@ -86,11 +89,17 @@ mod tests {
     #[test]
     fn paths_keep_to_one_family() {
         let list = |text: &str| -> Vec<IpAddr> {
-            text.split_ascii_whitespace().map(|one| one.parse().unwrap()).collect()
+            text.split_ascii_whitespace()
+                .map(|one| one.parse().unwrap())
+                .collect()
         };
         for (own, peer, expected) in [
             ("10.0.0.1", "10.0.0.2", Some("10.0.0.1 10.0.0.2")),
-            ("fd00::1 10.0.0.1", "fd00::2 10.0.0.2", Some("10.0.0.1 10.0.0.2")),
+            (
+                "fd00::1 10.0.0.1",
+                "fd00::2 10.0.0.2",
+                Some("10.0.0.1 10.0.0.2"),
+            ),
             ("fd00::1 10.0.0.1", "fd00::2", Some("fd00::1 fd00::2")),
             ("10.0.0.1", "fd00::2", None),
             ("", "10.0.0.2", None),

@@ -23,6 +23,8 @@ pub(crate) fn inside<T: Send>(
             move_into_link_name_space(namespace.as_fd(), kind)?;
             work()
         });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }

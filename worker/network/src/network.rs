@@ -50,14 +50,27 @@ impl Network {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wake = Arc::new(wake.map_err(|errno| Error::kernel("make an event")(errno.into()))?);
         let counters = Arc::new(Counters::default());
-        let keeper =
-            Keeper::open(options, requests, views, Arc::clone(&wake), Arc::clone(&counters))?;
+        let keeper = Keeper::open(
+            options,
+            requests,
+            views,
+            Arc::clone(&wake),
+            Arc::clone(&counters),
+        )?;
         let thread = std::thread::Builder::new().name("network".to_owned());
         let thread = thread.spawn(move || keeper.run());
         let thread = thread.map_err(Error::kernel("start the network's thread"))?;
         let thread = Mutex::new(Some(thread));
-        let shared = Shared { commands, view, wake, counters, thread };
-        Ok(Self { shared: Arc::new(shared) })
+        let shared = Shared {
+            commands,
+            view,
+            wake,
+            counters,
+            thread,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
     }
 
     /// Takes over what managers told last.
@@ -85,12 +98,19 @@ impl Network {
         let is_told = |view: &Option<Arc<View>>| {
             let view = view.as_ref();
             view.is_some_and(|view| {
-                attachments.iter().all(|one| view.networks.contains_key(&one.network))
+                attachments
+                    .iter()
+                    .all(|one| view.networks.contains_key(&one.network))
             })
         };
         // If word does not come, the keeper says which network is missing.
         let _ = tokio::time::timeout(VIEW_WAIT_MAX, views.wait_for(is_told)).await;
-        self.ask(|reply| Command::Reserve { task, attachments, reply }).await
+        self.ask(|reply| Command::Reserve {
+            task,
+            attachments,
+            reply,
+        })
+        .await
     }
 
     /// Connects the container that `pid` is the first process of, as reserved. Done again it makes
@@ -158,7 +178,11 @@ impl Drop for Shared {
         let (closed, _) = mpsc::channel(1);
         drop(std::mem::replace(&mut self.commands, closed));
         self.wake();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(thread) = thread {
             // It panics only where a test would have.
             let _ = thread.join();

@@ -33,10 +33,15 @@ pub(crate) struct Observed {
 /// Reads everything.
 pub(crate) fn observe(socket: &mut Socket) -> io::Result<Observed> {
     let links = links(socket)?;
-    let names: BTreeMap<u32, LinkName> =
-        links.iter().map(|(index, name, _)| (*index, name.clone())).collect();
+    let names: BTreeMap<u32, LinkName> = links
+        .iter()
+        .map(|(index, name, _)| (*index, name.clone()))
+        .collect();
     let mut observed = Observed {
-        indices: links.iter().map(|(index, name, _)| (name.clone(), *index)).collect(),
+        indices: links
+            .iter()
+            .map(|(index, name, _)| (name.clone(), *index))
+            .collect(),
         ..Observed::default()
     };
     let mut mtus = BTreeMap::new();
@@ -48,7 +53,9 @@ pub(crate) fn observe(socket: &mut Socket) -> io::Result<Observed> {
         }
     }
     for (index, address) in addresses(socket)? {
-        let Some(name) = names.get(&index) else { continue };
+        let Some(name) = names.get(&index) else {
+            continue;
+        };
         let mtu = mtus.get(&index).copied().unwrap_or_default();
         observed.addresses.push((address, name.clone(), mtu));
         if name.is_ours() && !is_link_local(address.addr()) {
@@ -63,14 +70,20 @@ pub(crate) fn observe(socket: &mut Socket) -> io::Result<Observed> {
 /// Number and name of every link, with the kernel's description.
 pub(crate) fn links(socket: &mut Socket) -> io::Result<Vec<(u32, LinkName, LinkMessage)>> {
     let mut ask = LinkMessage::default();
-    ask.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    ask.attributes
+        .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     let mut links = Vec::new();
     for answer in socket.dump(RouteNetlinkMessage::GetLink(ask))? {
-        let RouteNetlinkMessage::NewLink(message) = answer else { continue };
-        let name = message.attributes.iter().find_map(|attribute| match attribute {
-            LinkAttribute::IfName(name) => Some(LinkName::existing(name)),
-            _ => None,
-        });
+        let RouteNetlinkMessage::NewLink(message) = answer else {
+            continue;
+        };
+        let name = message
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(LinkName::existing(name)),
+                _ => None,
+            });
         if let Some(name) = name {
             links.push((message.header.index, name, message));
         }
@@ -81,8 +94,10 @@ pub(crate) fn links(socket: &mut Socket) -> io::Result<Vec<(u32, LinkName, LinkM
 /// The number of one link.
 pub(crate) fn index_of(socket: &mut Socket, name: &LinkName) -> io::Result<u32> {
     let mut ask = LinkMessage::default();
-    ask.attributes.push(LinkAttribute::IfName(name.as_str().to_owned()));
-    ask.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    ask.attributes
+        .push(LinkAttribute::IfName(name.as_str().to_owned()));
+    ask.attributes
+        .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     match socket.get(RouteNetlinkMessage::GetLink(ask))? {
         RouteNetlinkMessage::NewLink(link) => Ok(link.header.index),
         other => Err(io::Error::other(format!("unexpected answer {other:?}"))),
@@ -188,7 +203,9 @@ fn port(bridge: &LinkName, flags: &[InfoBridgePort]) -> Port {
 fn addresses(socket: &mut Socket) -> io::Result<Vec<(u32, IpNet)>> {
     let mut addresses = Vec::new();
     for answer in socket.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))? {
-        let RouteNetlinkMessage::NewAddress(message) = answer else { continue };
+        let RouteNetlinkMessage::NewAddress(message) = answer else {
+            continue;
+        };
         let (mut local, mut address) = (None, None);
         for attribute in &message.attributes {
             match attribute {
@@ -214,11 +231,21 @@ fn observe_forwarding(
     let mut ask = NeighbourMessage::default();
     ask.header.family = AddressFamily::Bridge;
     for answer in socket.dump(RouteNetlinkMessage::GetNeighbour(ask))? {
-        let RouteNetlinkMessage::NewNeighbour(message) = answer else { continue };
-        let Some(name) = names.get(&message.header.ifindex).filter(|name| name.is_ours()) else {
+        let RouteNetlinkMessage::NewNeighbour(message) = answer else {
             continue;
         };
-        let Entry { mac: Some(mac), destination, has_bridge } = Entry::of(&message) else {
+        let Some(name) = names
+            .get(&message.header.ifindex)
+            .filter(|name| name.is_ours())
+        else {
+            continue;
+        };
+        let Entry {
+            mac: Some(mac),
+            destination,
+            has_bridge,
+        } = Entry::of(&message)
+        else {
             continue;
         };
         if has_bridge {
@@ -242,8 +269,12 @@ fn observe_neighbours(
         let mut ask = NeighbourMessage::default();
         ask.header.family = family;
         for answer in socket.dump(RouteNetlinkMessage::GetNeighbour(ask))? {
-            let RouteNetlinkMessage::NewNeighbour(message) = answer else { continue };
-            let name = names.get(&message.header.ifindex).filter(|name| name.is_ours());
+            let RouteNetlinkMessage::NewNeighbour(message) = answer else {
+                continue;
+            };
+            let name = names
+                .get(&message.header.ifindex)
+                .filter(|name| name.is_ours());
             let entry = Entry::of(&message);
             if let (Some(name), Some(mac), Some(address)) = (name, entry.mac, entry.destination)
                 && message.header.state == NeighbourState::Permanent
@@ -264,7 +295,11 @@ struct Entry {
 
 impl Entry {
     fn of(message: &NeighbourMessage) -> Self {
-        let mut entry = Self { mac: None, destination: None, has_bridge: false };
+        let mut entry = Self {
+            mac: None,
+            destination: None,
+            has_bridge: false,
+        };
         for attribute in &message.attributes {
             match attribute {
                 NeighbourAttribute::LinkLayerAddress(mac) => {
@@ -290,7 +325,8 @@ impl Entry {
 
 fn address_of(bytes: &[u8]) -> Option<IpAddr> {
     let ipv4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-    ipv4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+    ipv4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
+        .ok()
 }
 
 /// Given by the kernel itself.

@@ -106,7 +106,10 @@ pub(crate) fn plan(desired: &State, observed: &State) -> Vec<Change> {
     // Links of which everything goes.
     let mut gone: BTreeSet<&LinkName> = BTreeSet::new();
     for (name, link) in &observed.links {
-        let fits = desired.links.get(name).is_some_and(|wanted| wanted.kind == link.kind);
+        let fits = desired
+            .links
+            .get(name)
+            .is_some_and(|wanted| wanted.kind == link.kind);
         if !fits {
             changes.push(Change::DeleteLink(name.clone()));
             gone.insert(name);
@@ -115,7 +118,10 @@ pub(crate) fn plan(desired: &State, observed: &State) -> Vec<Change> {
     }
     // Bridges first, then what is put into them.
     for has_port in [false, true] {
-        let wanted = desired.links.iter().filter(|(_, link)| link.port.is_some() == has_port);
+        let wanted = desired
+            .links
+            .iter()
+            .filter(|(_, link)| link.port.is_some() == has_port);
         for (name, link) in wanted {
             match observed.links.get(name).filter(|_| !gone.contains(name)) {
                 None => {
@@ -160,18 +166,34 @@ fn plan_entries(
     fresh: &BTreeSet<&LinkName>,
     changes: &mut Vec<Change>,
 ) {
-    for at in observed.addresses.difference(&desired.addresses).filter(|at| !gone.contains(&at.0)) {
+    for at in observed
+        .addresses
+        .difference(&desired.addresses)
+        .filter(|at| !gone.contains(&at.0))
+    {
         changes.push(Change::DeleteAddress(at.0.clone(), at.1));
     }
-    for at in observed.port_macs.difference(&desired.port_macs).filter(|at| !gone.contains(&at.0)) {
+    for at in observed
+        .port_macs
+        .difference(&desired.port_macs)
+        .filter(|at| !gone.contains(&at.0))
+    {
         changes.push(Change::DeletePortMac(at.0.clone(), at.1));
     }
-    for (at, node) in observed.tunnel_macs.iter().filter(|(at, _)| !gone.contains(&at.0)) {
+    for (at, node) in observed
+        .tunnel_macs
+        .iter()
+        .filter(|(at, _)| !gone.contains(&at.0))
+    {
         if !desired.tunnel_macs.contains_key(at) {
             changes.push(Change::DeleteTunnelMac(at.0.clone(), at.1, *node));
         }
     }
-    for at in observed.neighbours.keys().filter(|at| !gone.contains(&at.0)) {
+    for at in observed
+        .neighbours
+        .keys()
+        .filter(|at| !gone.contains(&at.0))
+    {
         if !desired.neighbours.contains_key(at) {
             changes.push(Change::DeleteNeighbour(at.0.clone(), at.1));
         }

@@ -124,7 +124,9 @@ fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
     let dir = path.parent().unwrap_or(path);
     let failed = || Error::file("write", path);
     let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed())?;
-    let text = serde_json::to_vec(value).map_err(std::io::Error::other).map_err(failed())?;
+    let text = serde_json::to_vec(value)
+        .map_err(std::io::Error::other)
+        .map_err(failed())?;
     file.write_all(&text).map_err(failed())?;
     file.persist(path).map_err(|error| failed()(error.error))?;
     Ok(())

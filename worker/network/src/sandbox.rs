@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use types::network::{Mac, Network, NetworkAttachment, NetworkDriver, endpoint_mac};
 use types::{NetworkId, TaskId};
 
+use crate::Error;
 use crate::local::LocalSubnet;
 use crate::state::LinkName;
-use crate::Error;
 
 /// A container's part in networks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,9 +99,14 @@ impl Sandbox {
     /// The addresses programs inside should take for the container's own: of its first network.
     #[must_use]
     pub fn own_addresses(&self) -> Vec<IpAddr> {
-        let first = self.interfaces.iter().find(|one| one.network.is_some() && !one.is_ingress);
+        let first = self
+            .interfaces
+            .iter()
+            .find(|one| one.network.is_some() && !one.is_ingress);
         let first = first.or(self.interfaces.first());
-        first.map_or_else(Vec::new, |one| one.addresses.iter().map(IpNet::addr).collect())
+        first.map_or_else(Vec::new, |one| {
+            one.addresses.iter().map(IpNet::addr).collect()
+        })
     }
 
     /// The interface that carries published ports.
@@ -130,7 +135,9 @@ pub(crate) fn plan(
 ) -> Result<Sandbox, Error> {
     let mut interfaces = Vec::new();
     let in_order = [false, true].into_iter().flat_map(|is_ingress| {
-        places.iter().filter(move |place| place.network.spec.ingress == is_ingress)
+        places
+            .iter()
+            .filter(move |place| place.network.spec.ingress == is_ingress)
     });
     for place in in_order {
         interfaces.push(interface(task, interfaces.len(), place)?);
@@ -164,18 +171,56 @@ fn keep_first_gateways(interfaces: &mut [Interface]) {
     let (mut has_ipv4, mut has_ipv6) = (false, false);
     for interface in interfaces {
         interface.gateways.retain(|gateway| {
-            let has = if gateway.is_ipv4() { &mut has_ipv4 } else { &mut has_ipv6 };
+            let has = if gateway.is_ipv4() {
+                &mut has_ipv4
+            } else {
+                &mut has_ipv6
+            };
             !std::mem::replace(has, true)
         });
     }
 }
 
 fn interface(task: TaskId, number: usize, place: &Place<'_>) -> Result<Interface, Error> {
-    let Place { network, attachment, local } = place;
+    let Place {
+        network,
+        attachment,
+        local,
+    } = place;
     let spec = &network.spec;
-    let is_internal = spec.internal;
-    let port = LinkName::port(task, number);
-    let bridge = |bridge| Base::Bridge { bridge, port: port.clone(), is_isolated: false };
+    let base = base(network, LinkName::port(task, number))?;
+    let is_global = spec.driver.is_global();
+    let addresses: Vec<IpNet> = if is_global {
+        attachment.addresses.clone()
+    } else {
+        local.iter().map(|(_, address)| *address).collect()
+    };
+    let Some(first) = addresses.first() else {
+        return Err(Error::NoAddress(spec.name.clone()));
+    };
+    let gateways = local.iter().map(|(subnet, _)| subnet.gateway);
+    Ok(Interface {
+        name: format!("eth{number}"),
+        network: Some(network.id),
+        is_ingress: spec.ingress,
+        base,
+        mac: endpoint_mac(first.addr()),
+        on_link: other_subnets(network, &addresses),
+        addresses,
+        // Out of an overlay leads the node's own bridge.
+        gateways: gateways.filter(|_| !spec.internal && !is_global).collect(),
+        mtu_asked: mtu_asked(network),
+    })
+}
+
+/// What an interface on a network is made on; `port` is the name of our end of it.
+fn base(network: &Network, port: LinkName) -> Result<Base, Error> {
+    let spec = &network.spec;
+    let bridge = |bridge| Base::Bridge {
+        bridge,
+        port,
+        is_isolated: false,
+    };
     let device = |kind, option: &str| match spec.options.get("parent") {
         Some(parent) if !parent.is_empty() => Ok(Base::Device {
             parent: LinkName::existing(parent),
@@ -184,66 +229,40 @@ fn interface(task: TaskId, number: usize, place: &Place<'_>) -> Result<Interface
         }),
         Some(_) | None => Err(Error::NoParent(spec.name.clone())),
     };
-    let given: Vec<IpNet> = local.iter().map(|(_, address)| *address).collect();
-    let gateways = || -> Vec<IpAddr> {
-        let gateways = local.iter().map(|(subnet, _)| subnet.gateway);
-        if is_internal { Vec::new() } else { gateways.collect() }
-    };
-    let (base, addresses, on_link, gateways) = match spec.driver {
-        NetworkDriver::Overlay => {
-            let name = if spec.ingress {
-                LinkName::ingress()
-            } else {
-                LinkName::overlay(network.id)
-            };
-            let addresses = attachment.addresses.clone();
-            let is_own =
-                |subnet: &IpNet| addresses.iter().any(|one| one.trunc() == subnet.trunc());
-            let subnets = network.subnets.iter().map(|subnet| subnet.subnet.trunc());
-            let others = subnets.filter(|subnet| !is_own(subnet)).collect();
-            (bridge(name), addresses, others, Vec::new())
-        }
-        NetworkDriver::Bridge => (bridge(LinkName::bridge(network.id)), given, vec![], gateways()),
-        NetworkDriver::Macvlan => {
-            (device(DeviceKind::Macvlan, "macvlan_mode")?, given, vec![], gateways())
-        }
-        NetworkDriver::Ipvlan => {
-            (device(DeviceKind::Ipvlan, "ipvlan_mode")?, given, vec![], gateways())
-        }
+    match spec.driver {
+        NetworkDriver::Overlay if spec.ingress => Ok(bridge(LinkName::ingress())),
+        NetworkDriver::Overlay => Ok(bridge(LinkName::overlay(network.id))),
+        NetworkDriver::Bridge => Ok(bridge(LinkName::bridge(network.id))),
+        NetworkDriver::Macvlan => device(DeviceKind::Macvlan, "macvlan_mode"),
+        NetworkDriver::Ipvlan => device(DeviceKind::Ipvlan, "ipvlan_mode"),
         NetworkDriver::Host | NetworkDriver::None => {
-            return Err(Error::NotAttachable(spec.name.clone(), spec.driver));
+            Err(Error::NotAttachable(spec.name.clone(), spec.driver))
         }
-    };
-    let Some(first) = addresses.first() else {
-        return Err(Error::NoAddress(spec.name.clone()));
-    };
-    Ok(Interface {
-        name: format!("eth{number}"),
-        network: Some(network.id),
-        is_ingress: spec.ingress,
-        base,
-        mac: endpoint_mac(first.addr()),
-        on_link: reachable(on_link, &addresses),
-        addresses,
-        gateways,
-        mtu_asked: mtu_asked(network),
-    })
+    }
 }
 
-/// Subnets of families the interface has an address of.
-fn reachable(mut subnets: Vec<IpNet>, addresses: &[IpNet]) -> Vec<IpNet> {
-    let is_of = |family: &IpNet, one: &IpNet| matches!(
-        (family, one),
-        (IpNet::V4(_), IpNet::V4(_)) | (IpNet::V6(_), IpNet::V6(_))
-    );
-    subnets.retain(|subnet| addresses.iter().any(|address| is_of(subnet, address)));
+/// Subnets of an overlay besides the interface's own, of families it has an address of: they are
+/// on the same bridge.
+fn other_subnets(network: &Network, addresses: &[IpNet]) -> Vec<IpNet> {
+    let is_of = |subnet: &IpNet, one: &IpNet| {
+        matches!(
+            (subnet, one),
+            (IpNet::V4(_), IpNet::V4(_)) | (IpNet::V6(_), IpNet::V6(_))
+        )
+    };
+    let subnets = network.subnets.iter().map(|subnet| subnet.subnet.trunc());
     subnets
+        .filter(|subnet| addresses.iter().any(|one| is_of(subnet, one)))
+        .filter(|subnet| addresses.iter().all(|one| one.trunc() != *subnet))
+        .collect()
 }
 
 /// The MTU a network's options ask for.
 pub(crate) fn mtu_asked(network: &Network) -> Option<u32> {
     let options = &network.spec.options;
-    let asked = options.get("com.docker.network.driver.mtu").or_else(|| options.get("mtu"));
+    let asked = options
+        .get("com.docker.network.driver.mtu")
+        .or_else(|| options.get("mtu"));
     asked.and_then(|text| text.parse().ok())
 }
 

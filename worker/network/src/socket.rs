@@ -114,7 +114,10 @@ impl Socket {
         &mut self,
         message: RouteNetlinkMessage,
     ) -> io::Result<Vec<RouteNetlinkMessage>> {
-        let request = Request { message, flags: NLM_F_DUMP };
+        let request = Request {
+            message,
+            flags: NLM_F_DUMP,
+        };
         for _ in 0..DUMP_ATTEMPTS_MAX {
             let (messages, was_interrupted) = self.ask(&request)?;
             if !was_interrupted {
@@ -126,7 +129,10 @@ impl Socket {
 
     /// Reads one thing.
     pub(crate) fn get(&mut self, message: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessage> {
-        let request = Request { message, flags: NLM_F_ACK };
+        let request = Request {
+            message,
+            flags: NLM_F_ACK,
+        };
         let (mut messages, _) = self.ask(&request)?;
         messages.pop().ok_or_else(|| Errno::NODATA.into())
     }
@@ -170,7 +176,11 @@ impl Socket {
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
         let kernel = SocketAddrNetlink::new(0, 0);
         let sent = rustix::net::sendto(&self.fd, bytes, SendFlags::empty(), &kernel)?;
-        if sent == bytes.len() { Ok(()) } else { Err(Errno::MSGSIZE.into()) }
+        if sent == bytes.len() {
+            Ok(())
+        } else {
+            Err(Errno::MSGSIZE.into())
+        }
     }
 
     /// The answers that are there, at least one, and whether a dump was disturbed.
@@ -190,7 +200,10 @@ impl Socket {
         while rest.len() >= size_of::<u32>() {
             let length = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
             let broken = || io::Error::new(io::ErrorKind::InvalidData, "a broken netlink message");
-            let one = rest.get(..length).filter(|one| !one.is_empty()).ok_or_else(broken)?;
+            let one = rest
+                .get(..length)
+                .filter(|one| !one.is_empty())
+                .ok_or_else(broken)?;
             let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(one)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
             was_interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
@@ -213,7 +226,10 @@ impl Answer {
             // Nothing, something lost, or a kind that is not known yet.
             _ => return None,
         };
-        Some(Self { sequence: message.header.sequence_number, kind })
+        Some(Self {
+            sequence: message.header.sequence_number,
+            kind,
+        })
     }
 }
 

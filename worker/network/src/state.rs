@@ -144,11 +144,23 @@ pub(crate) struct Port {
 impl Port {
     /// Where a container is.
     pub(crate) fn container(bridge: LinkName, is_isolated: bool) -> Self {
-        Self { bridge, floods: true, is_answered_for: false, is_isolated, learns: false }
+        Self {
+            bridge,
+            floods: true,
+            is_answered_for: false,
+            is_isolated,
+            learns: false,
+        }
     }
 
     /// Where other nodes are.
     pub(crate) fn tunnel(bridge: LinkName) -> Self {
-        Self { bridge, floods: false, is_answered_for: true, is_isolated: false, learns: false }
+        Self {
+            bridge,
+            floods: false,
+            is_answered_for: true,
+            is_isolated: false,
+            learns: false,
+        }
     }
 }

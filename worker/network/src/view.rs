@@ -30,8 +30,8 @@ impl View {
     /// The network that carries published ports, when this node takes part in it.
     #[must_use]
     pub fn ingress(&self) -> Option<&Arc<Network>> {
-        self.networks.values().find(|network| {
-            network.spec.ingress && network.spec.driver == NetworkDriver::Overlay
-        })
+        self.networks
+            .values()
+            .find(|network| network.spec.ingress && network.spec.driver == NetworkDriver::Overlay)
     }
 }

@@ -13,23 +13,39 @@ fn view(spec: NetworkSpec) -> View {
     let id = NetworkId::from_number(1);
     let subnet = |range: &str, vni| {
         let subnet: ipnet::IpNet = range.parse().unwrap();
-        Subnet { subnet, gateway: subnet.hosts().next().unwrap(), vni }
+        Subnet {
+            subnet,
+            gateway: subnet.hosts().next().unwrap(),
+            vni,
+        }
     };
     let subnets = vec![subnet("10.0.1.0/24", 4096), subnet("10.0.2.0/24", 4097)];
-    let network = Network { id, meta: Meta::default(), spec, subnets };
+    let network = Network {
+        id,
+        meta: Meta::default(),
+        spec,
+        subnets,
+    };
     let peer = |number: u32, data_path: &str| {
         let node = NodeId::from_number(u128::from(number));
         let peer = Peer {
             node,
             index: number,
-            data_path: data_path.split(' ').map(|one| one.parse().unwrap()).collect(),
+            data_path: data_path
+                .split(' ')
+                .map(|one| one.parse().unwrap())
+                .collect(),
             wireguard_keys: vec![],
             alive: true,
         };
         (node, Arc::new(peer))
     };
     View {
-        settings: Some(NetworkSettings { index: 1, data_path_port: 4789, gossip_keys: vec![] }),
+        settings: Some(NetworkSettings {
+            index: 1,
+            data_path_port: 4789,
+            gossip_keys: vec![],
+        }),
         data_path: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
         networks: BTreeMap::from([(id, Arc::new(network))]),
         peers: BTreeMap::from([
@@ -70,7 +86,10 @@ fn state(view: &View) -> State {
 }
 
 fn ingress() -> NetworkSpec {
-    NetworkSpec { ingress: true, ..NetworkSpec::default() }
+    NetworkSpec {
+        ingress: true,
+        ..NetworkSpec::default()
+    }
 }
 
 #[test]
@@ -84,12 +103,18 @@ fn a_network_without_containers_here_is_not_here() {
 #[test]
 fn tunnels_lead_to_each_family_of_nodes_and_for_each_subnet() {
     let mut view = view(ingress());
-    for one in [task(1, 2, "10.0.1.5/24", true), task(2, 3, "10.0.2.6/24", true)] {
+    for one in [
+        task(1, 2, "10.0.1.5/24", true),
+        task(2, 3, "10.0.2.6/24", true),
+    ] {
         view.tasks.insert(one.task, Arc::new(one));
     }
     let state = state(&view);
     let names: Vec<_> = state.links.keys().map(ToString::to_string).collect();
-    assert_eq!(names, ["sw-in", "sw-x4096", "sw-x4097", "sw-y4096", "sw-y4097"]);
+    assert_eq!(
+        names,
+        ["sw-in", "sw-x4096", "sw-x4097", "sw-y4096", "sw-y4097"]
+    );
     assert_eq!(state.links[&LinkName::ingress()].mac, Some(node_mac(1)));
     let tunnels: Vec<_> = state
         .tunnel_macs
@@ -112,7 +137,10 @@ fn tunnels_lead_to_each_family_of_nodes_and_for_each_subnet() {
 #[test]
 fn an_address_is_where_the_serving_task_is() {
     let mut view = view(ingress());
-    for one in [task(1, 2, "10.0.1.5/24", true), task(2, 3, "10.0.1.5/24", false)] {
+    for one in [
+        task(1, 2, "10.0.1.5/24", true),
+        task(2, 3, "10.0.1.5/24", false),
+    ] {
         view.tasks.insert(one.task, Arc::new(one));
     }
     let state = state(&view);
@@ -123,11 +151,17 @@ fn an_address_is_where_the_serving_task_is() {
 
 #[test]
 fn what_is_encrypted_has_no_open_tunnel() {
-    let mut view = view(NetworkSpec { encrypted: true, ..ingress() });
+    let mut view = view(NetworkSpec {
+        encrypted: true,
+        ..ingress()
+    });
     let far = task(1, 2, "10.0.1.5/24", true);
     view.tasks.insert(far.task, Arc::new(far));
     let state = state(&view);
-    assert_eq!(state.links.keys().collect::<Vec<_>>(), [&LinkName::ingress()]);
+    assert_eq!(
+        state.links.keys().collect::<Vec<_>>(),
+        [&LinkName::ingress()]
+    );
     assert_eq!(state.links[&LinkName::ingress()].mtu, 1390);
     assert!(state.tunnel_macs.is_empty() && state.port_macs.is_empty());
 }

@@ -43,12 +43,20 @@ impl Keeper {
 
     /// Remembers the container before anything is made for it.
     fn note_process(&mut self, task: TaskId, pid: u32) -> Result<Record, Error> {
-        let record = self.records.all().get(&task).cloned().ok_or(Error::NotReserved(task))?;
+        let record = self
+            .records
+            .all()
+            .get(&task)
+            .cloned()
+            .ok_or(Error::NotReserved(task))?;
         let process = Process::of(pid).ok_or(Error::Gone(task))?;
         if record.process == Some(process) {
             return Ok(record);
         }
-        let record = Record { process: Some(process), ..record };
+        let record = Record {
+            process: Some(process),
+            ..record
+        };
         self.records.put(record.clone())?;
         Ok(record)
     }
@@ -66,14 +74,22 @@ impl Keeper {
                 self.add_on_device(interface, &namespace, (parent, *kind, mode))?;
             }
         }
-        let mtus: Vec<u32> = record.sandbox.interfaces.iter().map(|one| self.mtu(one)).collect();
+        let mtus: Vec<u32> = record
+            .sandbox
+            .interfaces
+            .iter()
+            .map(|one| self.mtu(one))
+            .collect();
         let set_up = inside::set_up(&namespace, &record.sandbox, &mtus);
         set_up.map_err(Error::kernel("set up a container's interfaces"))?;
-        let has_way_out = |one: &Interface| {
-            !one.gateways.is_empty() && matches!(one.base, Base::Bridge { .. })
-        };
+        let has_way_out =
+            |one: &Interface| !one.gateways.is_empty() && matches!(one.base, Base::Bridge { .. });
         if record.sandbox.interfaces.iter().any(has_way_out) {
-            let has_ipv6 = record.sandbox.interfaces.iter().any(|one| one.address(false).is_some());
+            let has_ipv6 = record
+                .sandbox
+                .interfaces
+                .iter()
+                .any(|one| one.address(false).is_some());
             inside::forward(has_ipv6).map_err(Error::kernel("have the node pass packets on"))?;
         }
         Ok(())
@@ -85,7 +101,9 @@ impl Keeper {
         namespace: &OwnedFd,
         (parent, kind, mode): (&LinkName, DeviceKind, &str),
     ) -> Result<(), Error> {
-        let network = interface.network.map_or_else(String::new, |id| self.network_name(id));
+        let network = interface
+            .network
+            .map_or_else(String::new, |id| self.network_name(id));
         let (info, data, driver) = match kind {
             DeviceKind::Macvlan => {
                 let mode = macvlan_mode(mode).ok_or_else(|| Error::Mode {
@@ -104,10 +122,17 @@ impl Keeper {
                     mode: mode.to_owned(),
                     allowed: "l2, l3, l3s",
                 })?;
-                (InfoKind::IpVlan, InfoData::IpVlan(vec![InfoIpVlan::Mode(mode)]), "ipvlan")
+                (
+                    InfoKind::IpVlan,
+                    InfoData::IpVlan(vec![InfoIpVlan::Mode(mode)]),
+                    "ipvlan",
+                )
             }
         };
-        let unknown = |_| Error::UnknownParent { network, parent: parent.to_string() };
+        let unknown = |_| Error::UnknownParent {
+            network,
+            parent: parent.to_string(),
+        };
         let device = self.machine.index(parent).map_err(unknown)?;
         let inner = Inner {
             name: &interface.name,
@@ -115,7 +140,10 @@ impl Keeper {
             mtu: self.mtu(interface),
             namespace: namespace.as_fd(),
         };
-        match self.machine.execute_one(message::add_on_device(device, info, data, &inner)) {
+        match self
+            .machine
+            .execute_one(message::add_on_device(device, info, data, &inner))
+        {
             // Made before.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) if error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => {
@@ -154,10 +182,13 @@ fn ipvlan_mode(text: &str) -> Option<IpVlanMode> {
 /// Why a container's interface could not be made.
 fn refused_port(sandbox: &Sandbox, refusals: &[Refusal]) -> Option<Error> {
     let is_own = |name: &LinkName| {
-        sandbox.interfaces.iter().any(|interface| match &interface.base {
-            Base::Bridge { bridge, port, .. } => name == port || name == bridge,
-            Base::Device { .. } => false,
-        })
+        sandbox
+            .interfaces
+            .iter()
+            .any(|interface| match &interface.base {
+                Base::Bridge { bridge, port, .. } => name == port || name == bridge,
+                Base::Device { .. } => false,
+            })
     };
     let refusal = refusals.iter().find(|refusal| match &refusal.change {
         Change::AddLink(name, _) | Change::SetLink(name, _) => is_own(name),

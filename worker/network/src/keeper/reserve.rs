@@ -27,7 +27,9 @@ impl Keeper {
         let view = self.view.clone().unwrap_or_default();
         let networks = attachments.iter().map(|one| {
             let network = view.networks.get(&one.network);
-            network.map(|network| (network, one)).ok_or(Error::UnknownNetwork(one.network))
+            network
+                .map(|network| (network, one))
+                .ok_or(Error::UnknownNetwork(one.network))
         });
         let networks = networks.collect::<Result<Vec<_>, _>>()?;
         let mut given = Vec::new();
@@ -46,10 +48,17 @@ impl Keeper {
         let places: Vec<Place<'_>> = networks
             .iter()
             .zip(&given)
-            .map(|((network, attachment), local)| Place { network, attachment, local })
+            .map(|((network, attachment), local)| Place {
+                network,
+                attachment,
+                local,
+            })
             .collect();
         let sandbox = sandbox::plan(task, &places, &outbound)?;
-        self.records.put(Record { sandbox: sandbox.clone(), process: None })?;
+        self.records.put(Record {
+            sandbox: sandbox.clone(),
+            process: None,
+        })?;
         Ok(sandbox)
     }
 
@@ -70,7 +79,9 @@ impl Keeper {
         let pools = network.spec.pools.iter();
         let aux: BTreeSet<IpAddr> = pools.flat_map(|pool| pool.aux.values().copied()).collect();
         let taken = self.taken(Some(network.id));
-        self.records.subnets.give(&subnets, network.spec.ipv6, &aux, &taken)
+        self.records
+            .subnets
+            .give(&subnets, network.spec.ipv6, &aux, &taken)
     }
 
     fn give_outbound(
@@ -81,14 +92,20 @@ impl Keeper {
         self.choose(For::Outbound, view)?;
         let subnets = self.records.subnets.outbound().to_vec();
         let taken = self.taken(None);
-        self.records.subnets.give(&subnets, has_ipv6, &BTreeSet::new(), &taken)
+        self.records
+            .subnets
+            .give(&subnets, has_ipv6, &BTreeSet::new(), &taken)
     }
 
     fn choose(&mut self, purpose: For<'_>, view: &View) -> Result<(), Error> {
         let mut taken = self.machine_subnets.clone();
         let overlays = view.networks.values().flat_map(|network| &network.subnets);
         taken.extend(overlays.map(|subnet| subnet.subnet));
-        if self.records.subnets.choose(purpose, self.options.node, &taken)? {
+        if self
+            .records
+            .subnets
+            .choose(purpose, self.options.node, &taken)?
+        {
             self.records.save_subnets()?;
         }
         Ok(())
@@ -99,19 +116,29 @@ impl Keeper {
         let records = self.records.all().values();
         let interfaces = records.flat_map(|record| &record.sandbox.interfaces);
         let on_it = interfaces.filter(|interface| interface.network == network);
-        on_it.flat_map(|interface| interface.addresses.iter().map(IpNet::addr)).collect()
+        on_it
+            .flat_map(|interface| interface.addresses.iter().map(IpNet::addr))
+            .collect()
     }
 
     /// Releases all tasks but these, and the subnets of networks that no task is on.
     pub(super) fn retain(&mut self, known: &BTreeSet<TaskId>) -> Result<(), Error> {
-        let unknown = self.records.all().keys().filter(|task| !known.contains(task));
+        let unknown = self
+            .records
+            .all()
+            .keys()
+            .filter(|task| !known.contains(task));
         for task in unknown.copied().collect::<Vec<_>>() {
             self.records.remove(task)?;
         }
         let records = self.records.all().values();
         let interfaces = records.flat_map(|record| &record.sandbox.interfaces);
         let used: BTreeSet<NetworkId> = interfaces.filter_map(|one| one.network).collect();
-        if self.records.subnets.retain(|network| used.contains(&network)) {
+        if self
+            .records
+            .subnets
+            .retain(|network| used.contains(&network))
+        {
             self.records.save_subnets()?;
         }
         Ok(())

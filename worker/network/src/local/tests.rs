@@ -8,21 +8,36 @@ fn net(text: &str) -> IpNet {
 
 fn subnet(text: &str, range: &str) -> LocalSubnet {
     let subnet = net(text);
-    LocalSubnet { subnet, range: net(range), gateway: first_host(subnet) }
+    LocalSubnet {
+        subnet,
+        range: net(range),
+        gateway: first_host(subnet),
+    }
 }
 
 #[test]
 fn pools_in_use_are_passed_over() {
     let mut subnets = LocalSubnets::default();
     let node = NodeId::from_number(1);
-    let taken = [net("172.17.0.0/16"), net("172.18.4.0/24"), net("10.0.0.0/8")];
+    let taken = [
+        net("172.17.0.0/16"),
+        net("172.18.4.0/24"),
+        net("10.0.0.0/8"),
+    ];
     assert!(subnets.choose(For::Outbound, node, &taken).unwrap());
     assert!(!subnets.choose(For::Outbound, node, &taken).unwrap());
-    let [ipv4, ipv6] = subnets.outbound() else { panic!("{subnets:?}") };
-    assert_eq!((ipv4.subnet, ipv4.gateway), (net("172.19.0.0/16"), "172.19.0.1".parse().unwrap()));
+    let [ipv4, ipv6] = subnets.outbound() else {
+        panic!("{subnets:?}")
+    };
+    assert_eq!(
+        (ipv4.subnet, ipv4.gateway),
+        (net("172.19.0.0/16"), "172.19.0.1".parse().unwrap())
+    );
     assert!(net("fd00::/8").contains(&ipv6.subnet) && ipv6.subnet.prefix_len() == 64);
     let everything = [net("0.0.0.0/0")];
-    let error = LocalSubnets::default().choose(For::Outbound, node, &everything).unwrap_err();
+    let error = LocalSubnets::default()
+        .choose(For::Outbound, node, &everything)
+        .unwrap_err();
     assert!(matches!(error, Error::NoSubnet), "{error}");
 }
 
@@ -33,7 +48,9 @@ fn addresses_are_given_in_turn() {
     let aux = BTreeSet::from(["10.5.0.3".parse().unwrap()]);
     let mut taken = BTreeSet::new();
     let mut give = |taken: &BTreeSet<IpAddr>| {
-        subnets.give(&pool, false, &aux, taken).map(|given| given[0].1.to_string())
+        subnets
+            .give(&pool, false, &aux, taken)
+            .map(|given| given[0].1.to_string())
     };
     for expected in ["10.5.0.2/29", "10.5.0.4/29", "10.5.0.5/29"] {
         let given = give(&taken).unwrap();

@@ -8,18 +8,40 @@ fn name(text: &str) -> LinkName {
 }
 
 fn bridge(mtu: u32) -> Link {
-    Link { kind: LinkKind::Bridge, mac: Some([2, 0x4e, 0, 0, 0, 1]), mtu, is_up: true, port: None }
+    Link {
+        kind: LinkKind::Bridge,
+        mac: Some([2, 0x4e, 0, 0, 0, 1]),
+        mtu,
+        is_up: true,
+        port: None,
+    }
 }
 
 fn veth(of: &str) -> Link {
     let port = Some(Port::container(name(of), false));
-    Link { kind: LinkKind::Veth, mac: None, mtu: 1450, is_up: true, port }
+    Link {
+        kind: LinkKind::Veth,
+        mac: None,
+        mtu: 1450,
+        is_up: true,
+        port,
+    }
 }
 
 fn tunnel(vni: u32, of: &str) -> Link {
     let local = "10.0.0.1".parse().unwrap();
-    let kind = LinkKind::Vxlan { vni, port: 4789, local };
-    Link { kind, mac: None, mtu: 1450, is_up: true, port: Some(Port::tunnel(name(of))) }
+    let kind = LinkKind::Vxlan {
+        vni,
+        port: 4789,
+        local,
+    };
+    Link {
+        kind,
+        mac: None,
+        mtu: 1450,
+        is_up: true,
+        port: Some(Port::tunnel(name(of))),
+    }
 }
 
 const NEAR: Mac = [2, 0x42, 10, 0, 1, 5];
@@ -31,17 +53,28 @@ fn whole() -> State {
     state.links.insert(name("sw-o1"), bridge(1450));
     state.links.insert(name("sw-x1"), tunnel(4096, "sw-o1"));
     state.links.insert(name("sw-01"), veth("sw-o1"));
-    state.addresses.insert((name("sw-o1"), "10.0.1.1/24".parse().unwrap()));
+    state
+        .addresses
+        .insert((name("sw-o1"), "10.0.1.1/24".parse().unwrap()));
     state.port_macs.insert((name("sw-01"), NEAR));
     state.port_macs.insert((name("sw-x1"), FAR));
-    state.tunnel_macs.insert((name("sw-x1"), FAR), "10.0.0.2".parse().unwrap());
-    state.neighbours.insert((name("sw-o1"), "10.0.1.5".parse().unwrap()), NEAR);
-    state.neighbours.insert((name("sw-o1"), "10.0.1.6".parse().unwrap()), FAR);
+    state
+        .tunnel_macs
+        .insert((name("sw-x1"), FAR), "10.0.0.2".parse().unwrap());
+    state
+        .neighbours
+        .insert((name("sw-o1"), "10.0.1.5".parse().unwrap()), NEAR);
+    state
+        .neighbours
+        .insert((name("sw-o1"), "10.0.1.6".parse().unwrap()), FAR);
     state
 }
 
 fn texts(desired: &State, observed: &State) -> Vec<String> {
-    plan(desired, observed).iter().map(ToString::to_string).collect()
+    plan(desired, observed)
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 #[test]
@@ -70,7 +103,11 @@ fn everything_is_made_in_an_order_that_works() {
 
 #[test]
 fn links_go_and_what_they_held_with_them() {
-    let expected = ["remove link sw-01", "remove link sw-o1", "remove link sw-x1"];
+    let expected = [
+        "remove link sw-01",
+        "remove link sw-o1",
+        "remove link sw-x1",
+    ];
     assert_eq!(texts(&State::default(), &whole()), expected);
 }
 
@@ -80,32 +117,38 @@ fn each_difference_is_one_change() {
     let cases: [(Damage, &[&str]); 9] = [
         (
             |state| {
-state.tunnel_macs.insert((name("sw-x1"), FAR), "10.0.0.3".parse().unwrap());
-},
+                state
+                    .tunnel_macs
+                    .insert((name("sw-x1"), FAR), "10.0.0.3".parse().unwrap());
+            },
             &["send 02:42:0a:00:01:06 to 10.0.0.2 through sw-x1"],
         ),
         (
             |state| {
-state.port_macs.remove(&(name("sw-01"), NEAR));
-},
+                state.port_macs.remove(&(name("sw-01"), NEAR));
+            },
             &["place 02:42:0a:00:01:05 behind sw-01"],
         ),
         (
             |state| {
-state.port_macs.insert((name("sw-01"), FAR));
-},
+                state.port_macs.insert((name("sw-01"), FAR));
+            },
             &["forget 02:42:0a:00:01:06 behind sw-01"],
         ),
         (
             |state| {
-                state.neighbours.insert((name("sw-o1"), "10.0.1.9".parse().unwrap()), NEAR);
+                state
+                    .neighbours
+                    .insert((name("sw-o1"), "10.0.1.9".parse().unwrap()), NEAR);
             },
             &["forget 10.0.1.9 on sw-o1"],
         ),
         (
             |state| {
-state.addresses.insert((name("sw-o1"), "10.0.9.1/24".parse().unwrap()));
-},
+                state
+                    .addresses
+                    .insert((name("sw-o1"), "10.0.9.1/24".parse().unwrap()));
+            },
             &["remove 10.0.9.1/24 from sw-o1"],
         ),
         (
@@ -142,7 +185,13 @@ fn a_bridge_that_was_down_is_told_of_all_neighbours_again() {
     observed.links.get_mut(&name("sw-o1")).unwrap().is_up = false;
     let changes = texts(&whole(), &observed);
     assert_eq!(changes[0], "set up link sw-o1");
-    assert_eq!(changes.iter().filter(|change| change.starts_with("tell that")).count(), 2);
+    assert_eq!(
+        changes
+            .iter()
+            .filter(|change| change.starts_with("tell that"))
+            .count(),
+        2
+    );
 }
 
 #[test]
@@ -165,6 +214,9 @@ fn a_tunnel_made_in_another_way_is_made_afresh() {
         observed.links.get_mut(&name(port)).unwrap().port = None;
     }
     let changes = texts(&whole(), &observed);
-    assert_eq!(changes[..3], ["add link sw-o1", "set up link sw-01", "set up link sw-x1"]);
+    assert_eq!(
+        changes[..3],
+        ["add link sw-o1", "set up link sw-01", "set up link sw-x1"]
+    );
     assert_eq!(changes.len(), 3 + 1 + 2 + 2, "{changes:?}");
 }

@@ -8,12 +8,19 @@ use super::*;
 fn network(number: u128, driver: NetworkDriver, subnets: &[&str]) -> Network {
     let subnet = |range: &&str| {
         let subnet: IpNet = range.parse().unwrap();
-        Subnet { subnet, gateway: subnet.hosts().next().unwrap(), vni: 4096 }
+        Subnet {
+            subnet,
+            gateway: subnet.hosts().next().unwrap(),
+            vni: 4096,
+        }
     };
     Network {
         id: NetworkId::from_number(number),
         meta: Meta::default(),
-        spec: NetworkSpec { driver, ..NetworkSpec::default() },
+        spec: NetworkSpec {
+            driver,
+            ..NetworkSpec::default()
+        },
         subnets: subnets.iter().map(subnet).collect(),
     }
 }
@@ -21,15 +28,36 @@ fn network(number: u128, driver: NetworkDriver, subnets: &[&str]) -> Network {
 fn attachment(network: &Network, addresses: &[&str]) -> NetworkAttachment {
     NetworkAttachment {
         network: network.id,
-        addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        addresses: addresses
+            .iter()
+            .map(|address| address.parse().unwrap())
+            .collect(),
         aliases: vec![],
     }
 }
 
 fn local(subnet: &str, gateway: &str, address: &str) -> (LocalSubnet, IpNet) {
     let subnet: IpNet = subnet.parse().unwrap();
-    let subnet = LocalSubnet { subnet, range: subnet, gateway: gateway.parse().unwrap() };
+    let subnet = LocalSubnet {
+        subnet,
+        range: subnet,
+        gateway: gateway.parse().unwrap(),
+    };
     (subnet, address.parse().unwrap())
+}
+
+fn show(interface: &Interface) -> String {
+    fn join<T: ToString>(all: &[T]) -> String {
+        let texts: Vec<String> = all.iter().map(ToString::to_string).collect();
+        texts.join(",")
+    }
+    format!(
+        "{} {} links={} via={}",
+        interface.name,
+        join(&interface.addresses),
+        join(&interface.on_link),
+        join(&interface.gateways)
+    )
 }
 
 #[test]
@@ -41,9 +69,21 @@ fn user_networks_come_first_then_ingress_then_the_way_out() {
     let lan = network(3, NetworkDriver::Bridge, &[]);
     let given = [local("10.5.0.0/24", "10.5.0.1", "10.5.0.9/24")];
     let places = [
-        Place { network: &ingress, attachment: &attachment(&ingress, &["10.0.0.7/24"]), local: &[] },
-        Place { network: &web, attachment: &attachment(&web, &["10.0.1.5/24"]), local: &[] },
-        Place { network: &lan, attachment: &attachment(&lan, &[]), local: &given },
+        Place {
+            network: &ingress,
+            attachment: &attachment(&ingress, &["10.0.0.7/24"]),
+            local: &[],
+        },
+        Place {
+            network: &web,
+            attachment: &attachment(&web, &["10.0.1.5/24"]),
+            local: &[],
+        },
+        Place {
+            network: &lan,
+            attachment: &attachment(&lan, &[]),
+            local: &given,
+        },
     ];
     let outbound = [
         local("172.17.0.0/16", "172.17.0.1", "172.17.0.2/16"),
@@ -51,23 +91,7 @@ fn user_networks_come_first_then_ingress_then_the_way_out() {
     ];
     let task = TaskId::from_number(9);
     let sandbox = plan(task, &places, &outbound).unwrap();
-    let shown: Vec<_> = sandbox
-        .interfaces
-        .iter()
-        .map(|one| {
-            let texts = |all: &[IpNet]| {
-                all.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-            };
-            let gateways: Vec<_> = one.gateways.iter().map(ToString::to_string).collect();
-            format!(
-                "{} {} links={} via={}",
-                one.name,
-                texts(&one.addresses),
-                texts(&one.on_link),
-                gateways.join(",")
-            )
-        })
-        .collect();
+    let shown: Vec<_> = sandbox.interfaces.iter().map(show).collect();
     assert_eq!(
         shown,
         [
@@ -79,11 +103,22 @@ fn user_networks_come_first_then_ingress_then_the_way_out() {
             "eth3 172.17.0.2/16,fd00::2/64 links= via=fd00::1",
         ]
     );
-    assert_eq!(sandbox.own_addresses(), ["10.0.1.5".parse::<IpAddr>().unwrap()]);
+    assert_eq!(
+        sandbox.own_addresses(),
+        ["10.0.1.5".parse::<IpAddr>().unwrap()]
+    );
     assert_eq!(sandbox.ingress().unwrap().name, "eth2");
-    let ports: Vec<_> = sandbox.interfaces.iter().filter_map(Interface::port).collect();
+    let ports: Vec<_> = sandbox
+        .interfaces
+        .iter()
+        .filter_map(Interface::port)
+        .collect();
     assert_eq!(ports.len(), 4);
-    assert!(ports.iter().all(|port| port.as_str().len() <= 15 && port.is_ours()));
+    assert!(
+        ports
+            .iter()
+            .all(|port| port.as_str().len() <= 15 && port.is_ours())
+    );
 }
 
 #[test]
@@ -94,9 +129,16 @@ fn what_cannot_be_is_told() {
     for (network, text) in [
         (&overlay, "the task has no address on network \"\""),
         (&host, "network \"\" of driver host has no interfaces"),
-        (&lan, "network \"\" names no device of the node: give it --opt parent=DEVICE"),
+        (
+            &lan,
+            "network \"\" names no device of the node: give it --opt parent=DEVICE",
+        ),
     ] {
-        let place = Place { network, attachment: &attachment(network, &[]), local: &[] };
+        let place = Place {
+            network,
+            attachment: &attachment(network, &[]),
+            local: &[],
+        };
         let error = plan(TaskId::from_number(1), &[place], &[]).unwrap_err();
         assert_eq!(error.to_string(), text);
     }

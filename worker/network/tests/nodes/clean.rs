@@ -5,7 +5,10 @@ use crate::lab::{Lab, Namespace, eventually, skip};
 fn ours(node: &Namespace) -> Vec<String> {
     let links = node.ip("-o link show");
     let names = links.lines().filter_map(|line| line.split(": ").nth(1));
-    names.filter(|name| name.starts_with("sw-")).map(str::to_owned).collect()
+    names
+        .filter(|name| name.starts_with("sw-"))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[tokio::test]
@@ -21,12 +24,27 @@ async fn released_tasks_leave_nothing() {
     let task = lab.containers[one].0;
     lab.network(0).release(task).await.unwrap();
     let inside = lab.container(one).ip("-o link show");
-    assert!(!inside.contains("eth0") && !inside.contains("eth1"), "{inside}");
-    assert_eq!(ours(&lab.nodes[0].namespace).len(), 4, "two bridges, two ports");
+    assert!(
+        !inside.contains("eth0") && !inside.contains("eth1"),
+        "{inside}"
+    );
+    assert_eq!(
+        ours(&lab.nodes[0].namespace).len(),
+        4,
+        "two bridges, two ports"
+    );
     // The other one ends by itself.
     lab.containers.remove(two);
-    eventually("removal of all links", || ours(&lab.nodes[0].namespace).is_empty().then_some(()));
-    assert!(lab.network(0).counts().repairs.values().all(|count| *count == 0));
+    eventually("removal of all links", || {
+        ours(&lab.nodes[0].namespace).is_empty().then_some(())
+    });
+    assert!(
+        lab.network(0)
+            .counts()
+            .repairs
+            .values()
+            .all(|count| *count == 0)
+    );
 }
 
 #[tokio::test]
@@ -44,8 +62,12 @@ async fn containers_keep_their_network_while_the_daemon_is_away() {
     }
     lab.stop(0);
     let reach = |lab: &Lab| {
-        lab.container(one).reaches(lab.container(two), "10.0.1.6".parse().unwrap()).unwrap();
-        lab.container(two).reaches(lab.container(one), "10.0.1.5".parse().unwrap()).unwrap();
+        lab.container(one)
+            .reaches(lab.container(two), "10.0.1.6".parse().unwrap())
+            .unwrap();
+        lab.container(two)
+            .reaches(lab.container(one), "10.0.1.5".parse().unwrap())
+            .unwrap();
     };
     reach(&lab);
     // Meanwhile a container ends, and somebody leaves a link behind.
@@ -64,7 +86,10 @@ async fn containers_keep_their_network_while_the_daemon_is_away() {
     let task = lab.containers[one].0;
     let again = lab.network(0).reserve(task, vec![]).await.unwrap();
     assert_eq!(again, before);
-    lab.network(0).attach(task, lab.container(one).pid()).await.unwrap();
+    lab.network(0)
+        .attach(task, lab.container(one).pid())
+        .await
+        .unwrap();
 }
 
 /// Ends the daemon between any two of the steps of a container's start.
@@ -84,7 +109,11 @@ async fn a_daemon_that_dies_on_the_way_leaves_nothing() {
     for step in 0..3 {
         let task = types::TaskId::from_number(100 + step);
         let container = Namespace::new();
-        let reserved = lab.network(0).reserve(task, vec![attachment.clone()]).await.unwrap();
+        let reserved = lab
+            .network(0)
+            .reserve(task, vec![attachment.clone()])
+            .await
+            .unwrap();
         if step == 1 {
             // Its links are made, but it was not told so.
             lab.network(0).attach(task, container.pid()).await.unwrap();
@@ -100,14 +129,25 @@ async fn a_daemon_that_dies_on_the_way_leaves_nothing() {
             lab.start(0);
             lab.tell();
             // The executor finds the container and goes on.
-            let again = lab.network(0).reserve(task, vec![attachment.clone()]).await.unwrap();
+            let again = lab
+                .network(0)
+                .reserve(task, vec![attachment.clone()])
+                .await
+                .unwrap();
             assert_eq!(again, reserved);
             lab.network(0).attach(task, container.pid()).await.unwrap();
             let inside = container.ip("-o -4 address show");
             assert!(inside.contains("10.0.1.5/24"), "step {step}: {inside}");
             assert!(container.ip("route").contains("default via"), "step {step}");
         }
-        lab.network(0).retain(std::collections::BTreeSet::new()).await.unwrap();
-        assert_eq!(ours(&lab.nodes[0].namespace), Vec::<String>::new(), "step {step}");
+        lab.network(0)
+            .retain(std::collections::BTreeSet::new())
+            .await
+            .unwrap();
+        assert_eq!(
+            ours(&lab.nodes[0].namespace),
+            Vec::<String>::new(),
+            "step {step}"
+        );
     }
 }

@@ -62,10 +62,7 @@ impl Namespace {
     }
 
     /// Runs `work` inside, on a thread of its own.
-    pub(crate) fn inside<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> T {
+    pub(crate) fn inside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         self.spawn(work).join().unwrap()
     }
 
@@ -193,7 +190,9 @@ impl Lab {
                 data_path.push(format!("10.99.{number}.{index}").parse().unwrap());
             }
             if underlay.contains('6') {
-                namespace.ip(&format!("address add fd99:{number}::{index}/64 dev eth0 nodad"));
+                namespace.ip(&format!(
+                    "address add fd99:{number}::{index}/64 dev eth0 nodad"
+                ));
                 data_path.push(format!("fd99:{number}::{index}").parse().unwrap());
             }
             all.push(Node {
@@ -239,14 +238,22 @@ impl Lab {
 
     /// Adds an overlay whose subnets have these ranges; an IPv4 and an IPv6 one in one text share an
     /// identifier.
-    pub(crate) fn add_overlay(&mut self, subnets: &[&str], change: impl FnOnce(&mut NetworkSpec)) -> NetworkId {
+    pub(crate) fn add_overlay(
+        &mut self,
+        subnets: &[&str],
+        change: impl FnOnce(&mut NetworkSpec),
+    ) -> NetworkId {
         let number = self.networks.len() as u32 + 1;
         let mut all = Vec::new();
         for (at, ranges) in subnets.iter().enumerate() {
             for range in ranges.split_ascii_whitespace() {
                 let subnet: ipnet::IpNet = range.parse().unwrap();
                 let gateway = subnet.hosts().next().unwrap();
-                all.push(Subnet { subnet, gateway, vni: 4096 + number * 10 + at as u32 });
+                all.push(Subnet {
+                    subnet,
+                    gateway,
+                    vni: 4096 + number * 10 + at as u32,
+                });
             }
         }
         self.add_network(NetworkDriver::Overlay, all, change)
@@ -260,10 +267,19 @@ impl Lab {
     ) -> NetworkId {
         let number = self.networks.len() as u128 + 1;
         let id = NetworkId::from_number(number);
-        let mut spec = NetworkSpec { name: format!("net{number}"), driver, ..NetworkSpec::default() };
+        let mut spec = NetworkSpec {
+            name: format!("net{number}"),
+            driver,
+            ..NetworkSpec::default()
+        };
         spec.ipv6 = subnets.iter().any(|subnet| subnet.gateway.is_ipv6());
         change(&mut spec);
-        let network = NetworkObject { id, meta: Meta::default(), spec, subnets };
+        let network = NetworkObject {
+            id,
+            meta: Meta::default(),
+            spec,
+            subnets,
+        };
         self.networks.push(Arc::new(network));
         id
     }
@@ -271,7 +287,9 @@ impl Lab {
     /// Tells every node of everything, as managers do.
     pub(crate) fn tell(&self) {
         for node in &self.nodes {
-            let Some(network) = &node.network else { continue };
+            let Some(network) = &node.network else {
+                continue;
+            };
             network.set_view(Arc::new(self.view(node)));
         }
     }
@@ -291,10 +309,22 @@ impl Lab {
                 gossip_keys: vec![],
             }),
             data_path: node.data_path.clone(),
-            networks: self.networks.iter().map(|one| (one.id, Arc::clone(one))).collect(),
-            tasks: self.tasks.iter().map(|one| (one.task, Arc::new(one.clone()))).collect(),
+            networks: self
+                .networks
+                .iter()
+                .map(|one| (one.id, Arc::clone(one)))
+                .collect(),
+            tasks: self
+                .tasks
+                .iter()
+                .map(|one| (one.task, Arc::new(one.clone())))
+                .collect(),
             services: std::collections::BTreeMap::new(),
-            peers: self.nodes.iter().map(|node| (node.id, Arc::new(peer(node)))).collect(),
+            peers: self
+                .nodes
+                .iter()
+                .map(|node| (node.id, Arc::new(peer(node))))
+                .collect(),
         }
     }
 
@@ -330,7 +360,10 @@ impl Lab {
         self.tell();
         let container = Namespace::new();
         let sandbox = self.network(node).reserve(task, attachments).await.unwrap();
-        self.network(node).attach(task, container.pid()).await.unwrap();
+        self.network(node)
+            .attach(task, container.pid())
+            .await
+            .unwrap();
         self.containers.push((task, container));
         (self.containers.len() - 1, sandbox)
     }
@@ -347,7 +380,10 @@ impl Lab {
             if differences.is_empty() {
                 return;
             }
-            assert!(start.elapsed() < DEADLINE, "still different: {differences:?}");
+            assert!(
+                start.elapsed() < DEADLINE,
+                "still different: {differences:?}"
+            );
         }
     }
 }

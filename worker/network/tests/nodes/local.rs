@@ -33,14 +33,22 @@ async fn containers_of_a_bridge_reach_each_other_and_the_node() {
     // .1 is the gateway, .2 was kept free.
     assert_eq!(first.own_addresses(), [ip("10.5.0.3")]);
     assert_eq!(second.own_addresses(), [ip("10.5.0.4")]);
-    let [ipv4, ipv6] = third.own_addresses()[..] else { panic!("{third:?}") };
+    let [ipv4, ipv6] = third.own_addresses()[..] else {
+        panic!("{third:?}")
+    };
     assert!(ipv4.to_string().starts_with("172.") && ipv6.to_string().starts_with("fd"));
-    lab.container(one).reaches(lab.container(two), ip("10.5.0.4")).unwrap();
+    lab.container(one)
+        .reaches(lab.container(two), ip("10.5.0.4"))
+        .unwrap();
     let node = &lab.nodes[0].namespace;
     node.reaches(lab.container(three), ipv4).unwrap();
     node.reaches(lab.container(three), ipv6).unwrap();
     lab.container(one).reaches(node, ip("10.5.0.1")).unwrap();
-    assert!(lab.container(one).ip("route show default").contains("via 10.5.0.1"));
+    assert!(
+        lab.container(one)
+            .ip("route show default")
+            .contains("via 10.5.0.1")
+    );
 }
 
 #[tokio::test]
@@ -74,10 +82,17 @@ async fn macvlan_is_on_the_wire() {
     let (two, second) = lab.run(0, &[(wire, "")]).await;
     assert_eq!(first.own_addresses(), [ip("10.5.0.16")]);
     assert_eq!(second.own_addresses(), [ip("10.5.0.17")]);
-    lab.container(one).reaches(lab.container(two), ip("10.5.0.17")).unwrap();
+    lab.container(one)
+        .reaches(lab.container(two), ip("10.5.0.17"))
+        .unwrap();
     // Another machine on the same wire.
-    lab.nodes[1].namespace.ip("address add 10.5.0.9/24 dev eth0");
-    lab.nodes[1].namespace.reaches(lab.container(one), ip("10.5.0.16")).unwrap();
+    lab.nodes[1]
+        .namespace
+        .ip("address add 10.5.0.9/24 dev eth0");
+    lab.nodes[1]
+        .namespace
+        .reaches(lab.container(one), ip("10.5.0.16"))
+        .unwrap();
 }
 
 #[tokio::test]
@@ -88,10 +103,15 @@ async fn mistakes_are_told() {
     let mut lab = Lab::new(1, "4");
     let options = |parent: &'static str, mode: &'static str| {
         move |spec: &mut types::network::NetworkSpec| {
-            let subnet = if parent.is_empty() { "10.5.0.0/30" } else { "10.5.0.0/24" };
+            let subnet = if parent.is_empty() {
+                "10.5.0.0/30"
+            } else {
+                "10.5.0.0/24"
+            };
             spec.pools = vec![pool(subnet, None)];
             spec.options.insert("parent".to_owned(), parent.to_owned());
-            spec.options.insert("macvlan_mode".to_owned(), mode.to_owned());
+            spec.options
+                .insert("macvlan_mode".to_owned(), mode.to_owned());
         }
     };
     let absent = lab.add_network(NetworkDriver::Macvlan, vec![], options("eth7", ""));
@@ -103,16 +123,35 @@ async fn mistakes_are_told() {
     let network = lab.network(0).clone();
     let attempt = async |number: u128, id| {
         let task = types::TaskId::from_number(number);
-        let attachment =
-            types::network::NetworkAttachment { network: id, addresses: vec![], aliases: vec![] };
+        let attachment = types::network::NetworkAttachment {
+            network: id,
+            addresses: vec![],
+            aliases: vec![],
+        };
         network.reserve(task, vec![attachment]).await?;
         network.attach(task, container.pid()).await
     };
     for (number, id, text) in [
-        (1, absent, "network \"net1\" needs the device \"eth7\", which this node does not have"),
-        (2, odd, "macvlan_mode \"wild\" of network \"net2\" is none of bridge, private, vepa"),
-        (3, none, "network \"net3\" names no device of the node: give it --opt parent=DEVICE"),
-        (4, types::NetworkId::from_number(9), "is not known to this node yet"),
+        (
+            1,
+            absent,
+            "network \"net1\" needs the device \"eth7\", which this node does not have",
+        ),
+        (
+            2,
+            odd,
+            "macvlan_mode \"wild\" of network \"net2\" is none of bridge, private, vepa",
+        ),
+        (
+            3,
+            none,
+            "network \"net3\" names no device of the node: give it --opt parent=DEVICE",
+        ),
+        (
+            4,
+            types::NetworkId::from_number(9),
+            "is not known to this node yet",
+        ),
     ] {
         let error = attempt(number, id).await.unwrap_err().to_string();
         assert!(error.contains(text), "{error}");

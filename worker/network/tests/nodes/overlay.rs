@@ -30,12 +30,20 @@ async fn two_nodes_over_ipv4() {
         (near, two, "10.0.1.6"),
     ] {
         let seen = lab.container(from).reaches(lab.container(to), ip(address));
-        let own = if ip(address).is_ipv4() { "10.0.1." } else { "fd00:1::" };
+        let own = if ip(address).is_ipv4() {
+            "10.0.1."
+        } else {
+            "fd00:1::"
+        };
         let seen = seen.unwrap_or_else(|error| panic!("{from} to {to} at {address}: {error}"));
         assert!(seen.to_string().starts_with(own), "{seen}");
     }
     let inside = lab.container(one);
-    assert!(shows(inside, "-o link show eth0", "mtu 1450"), "{}", inside.ip("link"));
+    assert!(
+        shows(inside, "-o link show eth0", "mtu 1450"),
+        "{}",
+        inside.ip("link")
+    );
     assert!(shows(inside, "-o link show eth0", "02:42:0a:00:01:05"));
     assert!(shows(inside, "route show default", "dev eth1"));
     // Nobody there: the address is not asked for on other nodes.
@@ -56,7 +64,9 @@ async fn two_nodes_over_ipv6() {
         lab.settle(node).await;
     }
     for (from, to, address) in [(one, two, "10.0.1.6"), (two, one, "fd00:1::5")] {
-        lab.container(from).reaches(lab.container(to), ip(address)).unwrap();
+        lab.container(from)
+            .reaches(lab.container(to), ip(address))
+            .unwrap();
     }
     assert!(shows(lab.container(one), "-o link show eth0", "mtu 1430"));
 }
@@ -73,7 +83,9 @@ async fn several_subnets_are_one_network_and_two_networks_are_not() {
     let (two, _) = lab.run(1, &[(web, "10.0.2.6/24")]).await;
     let (near, _) = lab.run(0, &[(web, "10.0.2.7/24")]).await;
     let (apart, _) = lab.run(1, &[(other, "10.0.3.5/24")]).await;
-    let (both, _) = lab.run(0, &[(web, "10.0.1.9/24"), (other, "10.0.3.9/24")]).await;
+    let (both, _) = lab
+        .run(0, &[(web, "10.0.1.9/24"), (other, "10.0.3.9/24")])
+        .await;
     for node in 0..2 {
         lab.settle(node).await;
     }

@@ -71,9 +71,15 @@ fn picture(node: &Namespace) -> BTreeSet<String> {
 /// Breaks one thing.
 fn damage(node: &Namespace, dice: &mut Dice) -> String {
     let fdb = node.run("bridge", "fdb show");
-    let entries: Vec<&str> = fdb.lines().filter(|line| line.starts_with("02:42")).collect();
+    let entries: Vec<&str> = fdb
+        .lines()
+        .filter(|line| line.starts_with("02:42"))
+        .collect();
     let neighbours = node.ip("neighbour show nud permanent");
-    let neighbours: Vec<&str> = neighbours.lines().filter(|line| line.contains("sw-")).collect();
+    let neighbours: Vec<&str> = neighbours
+        .lines()
+        .filter(|line| line.contains("sw-"))
+        .collect();
     let links = node.ip("-o link show");
     let links: Vec<String> = links
         .lines()
@@ -86,7 +92,11 @@ fn damage(node: &Namespace, dice: &mut Dice) -> String {
         0 if !entries.is_empty() => {
             let entry = entries[dice.below(entries.len())];
             let words: Vec<&str> = entry.split_ascii_whitespace().collect();
-            let table = if entry.contains("dst") { "self" } else { "master" };
+            let table = if entry.contains("dst") {
+                "self"
+            } else {
+                "master"
+            };
             format!("bridge fdb del {} dev {} {table}", words[0], words[2])
         }
         1 if !neighbours.is_empty() => {
@@ -123,7 +133,10 @@ async fn random_damage_is_repaired() {
         lab.settle(node).await;
     }
     let healthy = picture(&lab.nodes[0].namespace);
-    assert!(healthy.iter().any(|line| line.contains("10.0.1.6")), "{healthy:#?}");
+    assert!(
+        healthy.iter().any(|line| line.contains("10.0.1.6")),
+        "{healthy:#?}"
+    );
     let mut dice = Dice(4);
     for round in 0..ROUNDS {
         let what = damage(&lab.nodes[0].namespace, &mut dice);
@@ -135,12 +148,18 @@ async fn random_damage_is_repaired() {
                 break;
             }
             let difference: Vec<_> = now.symmetric_difference(&healthy).collect();
-            assert!(start.elapsed() < DEADLINE, "round {round}, {what}: {difference:#?}");
+            assert!(
+                start.elapsed() < DEADLINE,
+                "round {round}, {what}: {difference:#?}"
+            );
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     }
     let counts = lab.network(0).counts();
-    assert!(counts.repairs[&Kind::Link] > 0 && counts.repairs[&Kind::Forwarding] > 0, "{counts:?}");
+    assert!(
+        counts.repairs[&Kind::Link] > 0 && counts.repairs[&Kind::Forwarding] > 0,
+        "{counts:?}"
+    );
     assert_eq!(counts.refusals, 0);
     let (from, to) = (lab.container(one), lab.container(two));
     from.reaches(to, "10.0.1.6".parse().unwrap()).unwrap();

@@ -410,17 +410,4 @@ fn write_elements<'a>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fingerprints_survive_their_comment() {
-        for fingerprint in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX] {
-            assert_eq!(
-                fingerprint_in(&fingerprint_comment(fingerprint)),
-                fingerprint
-            );
-        }
-        assert_eq!(fingerprint_in(b"\0\x05hand"), 0);
-    }
-}
+mod tests;

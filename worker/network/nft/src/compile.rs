@@ -321,3 +321,33 @@ pub(crate) fn is_new(rule: Expressions) -> Expressions {
         .any_bit(scratch, STATE_NEW)
         .then(rule)
 }
+
+/// The network part of an address, and the mask that leaves it.
+pub(crate) fn address_and_mask(address: IpAddr, prefix_bits: u8) -> (Vec<u8>, Vec<u8>) {
+    let address = address_bytes(address);
+    let mask: Vec<u8> = (0..address.len())
+        .map(|index| {
+            let bits = usize::from(prefix_bits).saturating_sub(index * 8).min(8);
+            u8::try_from(0xff00_u16 >> bits & 0xff).expect("one byte")
+        })
+        .collect();
+    let network = address.iter().zip(&mask).map(|(a, m)| a & m).collect();
+    (network, mask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_leave_the_network() {
+        let (network, mask) = address_and_mask([172, 30, 200, 7].into(), 20);
+        assert_eq!(
+            (network, mask),
+            (vec![172, 30, 192, 0], vec![255, 255, 240, 0])
+        );
+        let (network, mask) = address_and_mask([10, 1, 2, 3].into(), 0);
+        assert_eq!((network, mask), (vec![0; 4], vec![0; 4]));
+        assert_eq!(address_and_mask([10, 1, 2, 3].into(), 32).0, [10, 1, 2, 3]);
+    }
+}

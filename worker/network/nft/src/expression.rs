@@ -31,6 +31,7 @@ pub(crate) enum Meta {
     Mark = 3,
     InputName = 6,
     OutputName = 7,
+    Family = 15,
     Protocol = 16,
 }
 
@@ -57,7 +58,6 @@ pub(crate) const STATUS_TRANSLATED: u32 = 1 << 5;
 pub(crate) enum Verdict<'a> {
     Drop,
     Accept,
-    Return,
     Goto(&'a str),
 }
 
@@ -208,12 +208,6 @@ impl Expressions {
         )
     }
 
-    /// Ends the rule if one of the bits is set.
-    pub(crate) fn no_bit(self, register: Register, bits: u32) -> Self {
-        self.bits(register, &bits.to_ne_bytes(), &[0; 4])
-            .equals(register, &[0; 4])
-    }
-
     /// Four bytes of a packet become the machine's number, or the other way round.
     pub(crate) fn swap(self, register: Register, to_packet: bool) -> Self {
         self.push("byteorder", |a| {
@@ -222,6 +216,17 @@ impl Expressions {
                 .number(3, u32::from(to_packet))
                 .number(4, 4)
                 .number(5, 4);
+        })
+    }
+
+    /// As [`Self::swap`], of two bytes of a packet.
+    pub(crate) fn swap_short(self, register: Register) -> Self {
+        self.push("byteorder", |a| {
+            a.number(1, register.number())
+                .number(2, register.number())
+                .number(3, 0)
+                .number(4, 2)
+                .number(5, 2);
         })
     }
 
@@ -361,7 +366,6 @@ impl Expressions {
                 .bytes(2, &[SEGMENT_SIZE_OPTION])
                 .number(3, 2)
                 .number(4, 2)
-                .number(5, 0)
                 .number(6, TCP_OPTION);
         })
     }
@@ -413,7 +417,6 @@ pub(crate) fn write_verdict(attributes: &mut Attributes<'_>, verdict: Verdict<'_
     let code: i32 = match verdict {
         Verdict::Drop => 0,
         Verdict::Accept => 1,
-        Verdict::Return => -5,
         Verdict::Goto(_) => -4,
     };
     attributes.bytes(1, &code.to_be_bytes());

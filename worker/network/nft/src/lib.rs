@@ -1,6 +1,9 @@
 //! Load balancing and the routing mesh in the kernel's packet filter, by netlink alone.
 //!
 //! - [`Balancer`]: virtual addresses of services, in the namespace of the task that calls them.
+//! - [`mesh`]: published ports on a node, and the way back out of a task's namespace that keeps
+//!   the client's address.
+//! - [`sealed`]: nothing of an encrypted network passes in clear.
 //!
 //! Everything blocks and knows no async runtime; a call takes from a fraction of a millisecond to
 //! some tenths of a second. Each namespace has its own socket, opened inside it.
@@ -14,6 +17,8 @@ mod dump;
 mod error;
 mod expression;
 mod forwarder;
+pub mod mesh;
+pub mod sealed;
 mod service;
 mod slots;
 mod socket;

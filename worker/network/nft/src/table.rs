@@ -75,7 +75,6 @@ pub(crate) mod print_as {
     pub(crate) const PROTOCOL: u32 = 12;
     pub(crate) const PORT: u32 = 13;
     pub(crate) const MARK: u32 = 19;
-    pub(crate) const INTERFACE_NAME: u32 = 41;
 
     /// Several fields in one key or value.
     pub(crate) const fn joined(fields: &[u32]) -> u32 {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use swarm_nft::{Backend, Balancer, Frontend, Protocol, Service, Services};
 
-use crate::lab::{Namespace, Network, Server, ask_udp, is_possible};
+use crate::lab::{Namespace, Network, Server, ask_udp, error_kind, is_possible};
 
 const LABELS: [&str; 3] = ["one", "two", "three"];
 const V4: &str = "10.77.0.200";
@@ -94,18 +94,11 @@ fn connections_take_turns_in_both_families() -> Result<()> {
         .client
         .ask("10.77.0.200:81")
         .expect_err("nobody there");
-    assert_eq!(kind(&refused), Some(ErrorKind::ConnectionRefused));
+    assert_eq!(error_kind(&refused), Some(ErrorKind::ConnectionRefused));
     if scene.client.exec("ping -V").is_ok() {
         scene.client.exec("ping -c1 -W3 10.77.0.200")?;
     }
     Ok(())
-}
-
-fn kind(error: &anyhow::Error) -> Option<ErrorKind> {
-    error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .map(std::io::Error::kind)
 }
 
 #[test]
@@ -176,10 +169,10 @@ fn without_backends_it_is_refused_at_once() -> Result<()> {
         ("[fd77::c8]:80", "[fd77::c8]:9"),
     ] {
         let refused = scene.client.ask(tcp).expect_err("no backend");
-        assert_eq!(kind(&refused), Some(ErrorKind::ConnectionRefused));
+        assert_eq!(error_kind(&refused), Some(ErrorKind::ConnectionRefused));
         // The kernel tells a local sender in its own way.
         let refused = ask_udp(&scene.client.udp(udp)?).expect_err("no backend");
-        assert_eq!(kind(&refused), Some(ErrorKind::PermissionDenied));
+        assert_eq!(error_kind(&refused), Some(ErrorKind::PermissionDenied));
     }
     scene.set(V4, Service::new([v4(2)]))?;
     assert_eq!(scene.client.ask("10.77.0.200:80")?.0, "two");
@@ -256,6 +249,6 @@ fn a_port_alone_can_be_balanced_to_another_port() -> Result<()> {
     assert_eq!(scene.client.ask("10.77.0.200:8080")?.0, "three");
     // The same number of another protocol is not it.
     let refused = ask_udp(&scene.client.udp("10.77.0.200:8080")?).expect_err("only tcp");
-    assert_eq!(kind(&refused), Some(ErrorKind::ConnectionRefused));
+    assert_eq!(error_kind(&refused), Some(ErrorKind::ConnectionRefused));
     Ok(())
 }

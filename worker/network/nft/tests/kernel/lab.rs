@@ -1,18 +1,21 @@
 //! Namespaces on one bridge, with small servers and clients inside.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// What a server sends to who asks with an exclamation mark.
+pub(crate) const BULK_BYTES: usize = 300_000;
 
 /// How long anything may take that is expected to happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -194,11 +197,18 @@ fn serve_tcp(listener: &TcpListener, label: &str, is_over: &AtomicBool) {
         }
         open.retain_mut(|(stream, peer)| match stream.read(&mut buffer) {
             Ok(0) => false,
+            Ok(read) if buffer[..read].starts_with(b"!") => {
+                // As much as it takes to fill many packets; then the connection ends.
+                let _ = stream.set_nonblocking(false);
+                let _ = stream.set_write_timeout(Some(PATIENCE));
+                let _ = stream.write_all(&vec![0; BULK_BYTES]);
+                false
+            }
             Ok(read) if buffer[..read].starts_with(b"?") => {
                 stream.write_all(answer(label, *peer).as_bytes()).is_ok()
             }
             Ok(_) => true,
-            Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
         });
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -244,13 +254,12 @@ fn parse(line: &[u8]) -> Result<(String, IpAddr)> {
     Ok((label, address))
 }
 
-/// Waits until it is so.
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "it never came true that {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+/// What the operating system said.
+pub(crate) fn error_kind(error: &anyhow::Error) -> Option<ErrorKind> {
+    error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .map(std::io::Error::kind)
 }
 
 /// Namespaces that hang on one bridge.

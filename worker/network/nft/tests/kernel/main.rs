@@ -1,4 +1,7 @@
 //! The crate against the kernel, in network namespaces these tests make; needs root.
 
 mod balancer;
+mod faithful;
 mod lab;
+mod mesh;
+mod sealed;

@@ -7,10 +7,11 @@ use anyhow::{Context, Result, bail};
 use harness::Programs;
 
 /// Packages whose programs a cluster consists of.
-const PROGRAM_PACKAGES: [&str; 5] = [
+const PROGRAM_PACKAGES: [&str; 6] = [
     "swarmd",
     "swarmctl",
     "swarm-shim",
+    "swarm-datapath",
     "web-example",
     "swarm-harness",
 ];

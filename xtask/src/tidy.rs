@@ -40,6 +40,8 @@ const WORKER_SIDE: &[&str] = &[
     "swarm-shim",
     "swarm-network",
     "swarm-tunnel",
+    "swarm-datapath",
+    "swarm-datapath-client",
 ];
 
 /// What a crate may depend on of ours, where that is narrower than its side.
@@ -65,6 +67,11 @@ const ONLY: &[(&str, &[&str])] = &[
     ("swarm-container", &["swarm-types"]),
     ("swarm-tunnel", &["swarm-types"]),
     ("swarm-nft", &[]),
+    ("swarm-datapath-client", &["swarm-types"]),
+    (
+        "swarm-datapath",
+        &["swarm-types", "swarm-datapath-client", "swarm-tunnel"],
+    ),
     ("swarmctl", &["swarm-types", "swarm-proto"]),
 ];
 

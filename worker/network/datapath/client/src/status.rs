@@ -1,0 +1,30 @@
+//! What the process serves, for comparison with what it should.
+
+use crate::{PeerStates, SandboxId};
+use types::NetworkId;
+
+/// What the process serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Sandboxes in which DNS answers, in order.
+    pub sandboxes: Vec<SandboxId>,
+    /// Networks it knows names of, in order.
+    pub networks: Vec<NetworkStatus>,
+    /// What gossip knows.
+    pub peers: PeerStates,
+    /// Questions answered from its own records since it started.
+    pub answered: u64,
+    /// Questions passed on to other servers since it started.
+    pub forwarded: u64,
+    /// Questions that could not be answered, and packets that were none.
+    pub failed: u64,
+}
+
+/// What the process knows of one network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkStatus {
+    /// The network.
+    pub network: NetworkId,
+    /// Each owner of a record set with the set's version, in order.
+    pub sets: Vec<(String, u64)>,
+}

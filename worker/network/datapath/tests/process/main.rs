@@ -1,0 +1,5 @@
+//! The real process, in namespaces of its own: what it answers, what it survives, how it is replaced.
+
+mod machine;
+mod names;
+mod survival;

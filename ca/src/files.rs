@@ -3,15 +3,17 @@
 //! The key file is the commit point. Certificate and roots are first staged under `.new`; then the
 //! key is renamed into place; then the staged files are. After a crash the staged certificate
 //! belongs to the key on disk (then the change is completed) or it does not (then it is undone).
+//! While the key file is locked nobody can tell which, so that waits for the unlock key.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use types::NodeRole;
 use zeroize::Zeroizing;
 
 use crate::certificate::{certificates, parse_leaf};
-use crate::{Error, Identity, KeyFile, KeyFileError, PrivateKey, RootBundle};
+use crate::{Error, Identity, KeyFile, KeyFileError, PrivateKey, RootBundle, Subject, UnlockKey};
 
 mod step;
 
@@ -77,6 +79,8 @@ pub enum FilesError {
 pub struct NodeFiles {
     dir: PathBuf,
     writer: Arc<Mutex<()>>,
+    /// What the key file is locked with, once that is known.
+    unlock_key: Arc<Mutex<Option<UnlockKey>>>,
 }
 
 impl NodeFiles {
@@ -89,14 +93,73 @@ impl NodeFiles {
         let files = Self {
             dir: dir.into(),
             writer: Arc::default(),
+            unlock_key: Arc::default(),
         };
         step::make_dir(&files.dir, DIR_MODE)
             .map_err(|source| io_error("make directory", &files.dir, source))?;
-        for step in files.plan_recovery()? {
-            files.run(&step)?;
-        }
+        files.recover()?;
         files.tighten_key()?;
         Ok(files)
+    }
+
+    fn recover(&self) -> Result<(), FilesError> {
+        for step in self.plan_recovery()? {
+            self.run(&step)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the key file is locked and nobody has given the unlock key yet.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is damaged.
+    pub fn is_locked(&self) -> Result<bool, FilesError> {
+        let is_encrypted = self.stored()?.is_some_and(|file| file.is_locked());
+        Ok(is_encrypted && self.held_key().is_none())
+    }
+
+    /// Takes the key the file is locked with; everything can be read from then on.
+    ///
+    /// # Errors
+    /// [`KeyFileError::WrongKey`], or [`KeyFileError::NotLocked`] when there is nothing to unlock.
+    pub fn unlock(&self, key: &UnlockKey) -> Result<(), FilesError> {
+        let _writer = self.lock_writer();
+        let stored = self.stored()?;
+        let opened = stored.map_or(Err(KeyFileError::NotLocked), |file| file.unlock(key));
+        opened.map_err(|source| self.bad_key_file(source))?;
+        *self.held() = Some(key.clone());
+        self.recover()
+    }
+
+    /// Locks the key file with another key, or with none, as `change` alters its headers: one step
+    /// that a crash leaves done or not done.
+    ///
+    /// # Errors
+    /// When there is no key file, when `change` fails, or when the disk says no.
+    pub fn relock(
+        &self,
+        key: Option<&UnlockKey>,
+        change: impl FnOnce(&mut KeyFile) -> Result<(), KeyFileError>,
+    ) -> Result<(), FilesError> {
+        let _writer = self.lock_writer();
+        self.rewrite(key, change)?;
+        *self.held() = key.cloned();
+        Ok(())
+    }
+
+    /// Whom the certificate on disk speaks of, also while the key is locked; none without one.
+    ///
+    /// # Errors
+    /// When it cannot be read or is damaged.
+    pub fn subject(&self) -> Result<Option<Subject>, FilesError> {
+        let Some(chain) = self.read(NODE_CERT)? else {
+            return Ok(None);
+        };
+        let subject = || {
+            let chain = certificates("the node certificate", &chain)?;
+            Ok::<_, Error>(parse_leaf(&chain[0])?.subject)
+        };
+        subject().map(Some).map_err(|source| self.unusable(source))
     }
 
     /// The directory.
@@ -139,18 +202,38 @@ impl NodeFiles {
     /// # Errors
     /// When the disk says no.
     pub fn save(&self, identity: &Identity) -> Result<(), FilesError> {
-        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writer = self.lock_writer();
         for step in self.plan_save(identity)? {
             self.run(&step)?;
+        }
+        if identity.role() == NodeRole::Worker {
+            *self.held() = None;
         }
         Ok(())
     }
 
-    /// The key file with its headers, or `None` when this node has none.
+    /// The key file with its headers, opened if it is locked; `None` when this node has none.
     ///
     /// # Errors
-    /// When the file cannot be read or is damaged.
+    /// When the file cannot be read, is damaged, or is locked and nobody has given the key.
     pub fn key_file(&self) -> Result<Option<KeyFile>, FilesError> {
+        let Some(file) = self.stored()? else {
+            return Ok(None);
+        };
+        if !file.is_locked() {
+            return Ok(Some(file));
+        }
+        let opened = match &*self.held() {
+            Some(key) => file.unlock(key),
+            None => Err(KeyFileError::Locked),
+        };
+        opened
+            .map(Some)
+            .map_err(|source| self.bad_key_file(source))
+    }
+
+    /// The key file as it is on disk.
+    fn stored(&self) -> Result<Option<KeyFile>, FilesError> {
         let Some(bytes) = self.read(NODE_KEY)? else {
             return Ok(None);
         };
@@ -170,15 +253,22 @@ impl NodeFiles {
         &self,
         change: impl FnOnce(&mut KeyFile) -> Result<(), KeyFileError>,
     ) -> Result<(), FilesError> {
-        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut key = self.key_file()?.ok_or_else(|| FilesError::Missing {
-            path: self.dir.join(NODE_KEY),
-        })?;
-        change(&mut key).map_err(|source| self.bad_key_file(source))?;
-        for step in step::replace(NODE_KEY, NODE_KEY, KEY_MODE, key.to_text().as_bytes()) {
+        let _writer = self.lock_writer();
+        self.rewrite(self.held_key().as_ref(), change)
+    }
+
+    /// Replaces the key file by a changed one; whoever calls holds the writer.
+    fn rewrite(
+        &self,
+        lock: Option<&UnlockKey>,
+        change: impl FnOnce(&mut KeyFile) -> Result<(), KeyFileError>,
+    ) -> Result<(), FilesError> {
+        let mut file = self.need_key_file()?;
+        change(&mut file).map_err(|source| self.bad_key_file(source))?;
+        for step in self.plan_key(&file, lock)? {
             self.run(&step)?;
         }
-        self.run(&Step::SyncDir)
+        Ok(())
     }
 
     /// Forgets the identity, key first, as leaving the cluster asks for.
@@ -186,7 +276,8 @@ impl NodeFiles {
     /// # Errors
     /// When the disk says no.
     pub fn remove(&self) -> Result<(), FilesError> {
-        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writer = self.lock_writer();
+        *self.held() = None;
         for name in [NODE_KEY, NODE_CERT, ROOT_CERT] {
             self.run(&Step::Remove {
                 name: name.to_owned(),
@@ -198,11 +289,24 @@ impl NodeFiles {
 
     fn plan_save(&self, identity: &Identity) -> Result<Vec<Step>, FilesError> {
         let key_pem = identity.key().to_pem();
-        let key = match self.key_file()? {
+        let before = self.key_file()?;
+        let is_new_key = before
+            .as_ref()
+            .is_none_or(|before| before.key_pem() != key_pem);
+        let mut key = match before {
             Some(mut key) => key.set_key_pem(&key_pem).map(|()| key),
             None => KeyFile::parse(&key_pem),
         }
         .map_err(|source| self.bad_key_file(source))?;
+        if is_new_key {
+            key.set_wants_renewal(false);
+        }
+        let mut lock = self.held_key();
+        if lock.is_some() && identity.role() == NodeRole::Worker {
+            // The lock is the managers': a worker starts without anybody's help.
+            key.set_kek_version(0);
+            lock = None;
+        }
         let (roots, chain) = (identity.roots().pem(), identity.chain_pem().as_bytes());
         let mut steps = Vec::new();
         // The staged roots come first: whoever finds a staged certificate finds its roots too.
@@ -210,14 +314,20 @@ impl NodeFiles {
         steps.push(Step::SyncDir);
         steps.extend(step::replace(NODE_CERT, NODE_CERT_STAGED, CERT_MODE, chain));
         steps.push(Step::SyncDir);
-        steps.extend(step::replace(
-            NODE_KEY,
-            NODE_KEY,
-            KEY_MODE,
-            key.to_text().as_bytes(),
-        ));
-        steps.push(Step::SyncDir);
+        steps.extend(self.plan_key(&key, lock.as_ref())?);
         steps.extend(complete(true));
+        Ok(steps)
+    }
+
+    /// Puts a key file in the place of the one there, locked with `lock`.
+    fn plan_key(&self, key: &KeyFile, lock: Option<&UnlockKey>) -> Result<Vec<Step>, FilesError> {
+        let text = match lock {
+            Some(lock) => key.lock(lock).map(|locked| locked.to_text()),
+            None => Ok(key.to_text()),
+        }
+        .map_err(|source| self.bad_key_file(source))?;
+        let mut steps = Vec::from(step::replace(NODE_KEY, NODE_KEY, KEY_MODE, text.as_bytes()));
+        steps.push(Step::SyncDir);
         Ok(steps)
     }
 
@@ -228,6 +338,9 @@ impl NodeFiles {
                 name: step::tmp_of(name),
             })
             .into();
+        if self.is_locked()? {
+            return Ok(steps);
+        }
         let roots_staged = self.read(ROOT_CERT_STAGED)?.is_some();
         let staged = self.read(NODE_CERT_STAGED)?;
         let is_committed = match &staged {
@@ -252,8 +365,7 @@ impl NodeFiles {
         Ok(steps)
     }
 
-    /// Whether the key on disk is the one of this chain. A locked key is never: it cannot be read,
-    /// and its file is not changed before it is unlocked.
+    /// Whether the key on disk is the one of this chain.
     fn key_belongs_to(&self, chain: &[u8]) -> Result<bool, FilesError> {
         let Some(key) = self.key_file()? else {
             return Ok(false);
@@ -291,6 +403,26 @@ impl NodeFiles {
     fn run(&self, step: &Step) -> Result<(), FilesError> {
         step.run(&self.dir)
             .map_err(|source| io_error(step.doing(), &self.dir.join(step.name()), source))
+    }
+
+    fn need_key_file(&self) -> Result<KeyFile, FilesError> {
+        self.key_file()?.ok_or_else(|| FilesError::Missing {
+            path: self.dir.join(NODE_KEY),
+        })
+    }
+
+    fn lock_writer(&self) -> MutexGuard<'_, ()> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<UnlockKey>> {
+        self.unlock_key
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held_key(&self) -> Option<UnlockKey> {
+        self.held().clone()
     }
 
     fn bad_key_file(&self, source: KeyFileError) -> FilesError {

@@ -8,7 +8,9 @@ use std::time::Duration;
 use types::{ClusterId, NodeId, NodeRole, Timestamp};
 
 use super::*;
-use crate::{DataKey, RootCa, Subject};
+use crate::{DataKey, RootCa};
+
+mod lock;
 
 struct Issuer {
     root: RootCa,

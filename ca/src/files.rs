@@ -227,9 +227,7 @@ impl NodeFiles {
             Some(key) => file.unlock(key),
             None => Err(KeyFileError::Locked),
         };
-        opened
-            .map(Some)
-            .map_err(|source| self.bad_key_file(source))
+        opened.map(Some).map_err(|source| self.bad_key_file(source))
     }
 
     /// The key file as it is on disk.

@@ -69,7 +69,7 @@ impl Raft {
             tokio::task::spawn_blocking(move || open(&options, &keyring)).await
         };
         let opened = opened.map_err(|e| Error::Failed {
-            reason: format!("opening: {e}"),
+            reason: broken_off("opening", &e),
         })??;
         let Opened {
             recovered,
@@ -185,6 +185,19 @@ impl Raft {
     /// # Errors
     /// The disk; both keys are then still needed.
     pub async fn rotate_key(&self, key: DataKey) -> Result<(), Error> {
+        self.rotate_key_telling(key, Arc::new(|_| ())).await
+    }
+
+    /// The same, calling `told` after each step that changed the disk: a copy of the directory taken
+    /// there is what a crash at that moment leaves.
+    ///
+    /// # Errors
+    /// As for [`rotate_key`](Self::rotate_key).
+    pub async fn rotate_key_telling(
+        &self,
+        key: DataKey,
+        told: Arc<dyn Fn(&'static str) + Send + Sync>,
+    ) -> Result<(), Error> {
         let inner = &self.inner;
         let older = {
             let mut keys = inner.keys();
@@ -193,13 +206,16 @@ impl Raft {
             older
         };
         inner.keyring.replace(Sealer::new(&key, &older));
-        let resealed = inner.wal.run(Command::Reseal).await;
+        let resealed = inner
+            .wal
+            .run(|done| Command::Reseal(Arc::clone(&told), done))
+            .await;
         resealed.map_err(io_error("seal again the log in", &inner.options.dir))?;
         let snapshots = inner.snapshots.clone();
-        tokio::task::spawn_blocking(move || snapshots.reseal())
+        tokio::task::spawn_blocking(move || snapshots.reseal(&*told))
             .await
             .map_err(|e| Error::Failed {
-                reason: format!("sealing again: {e}"),
+                reason: broken_off("sealing again", &e),
             })??;
         inner.keyring.replace(Sealer::new(&key, &[]));
         *inner.keys() = vec![key];
@@ -228,6 +244,16 @@ impl Raft {
         // Fails only when the log has failed before, which has been told.
         inner.wal.run(Command::Close).await.ok();
     }
+}
+
+/// Why blocking work has no result. What a panic said is not repeated: it may hold what is secret.
+fn broken_off(doing: &str, error: &tokio::task::JoinError) -> String {
+    let how = if error.is_panic() {
+        "panicked"
+    } else {
+        "was cancelled"
+    };
+    format!("{doing} {how}")
 }
 
 struct Opened {

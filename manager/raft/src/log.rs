@@ -3,6 +3,7 @@
 pub(crate) mod record;
 pub(crate) mod recover;
 mod redb;
+mod rewrite;
 pub(crate) mod seal;
 mod sled;
 #[cfg(test)]
@@ -18,6 +19,12 @@ use crate::{BackendKind, Error};
 
 /// Is shown names and values, and may stop a scan by an error.
 pub(crate) type Each<'a> = dyn FnMut(&[u8], &[u8]) -> io::Result<()> + 'a;
+
+/// Makes a new value of a record's name and value.
+pub(crate) type Seal<'a> = dyn FnMut(&[u8], &[u8]) -> io::Result<Vec<u8>> + 'a;
+
+/// Is told what has just changed on disk, while a key is rotated.
+pub(crate) type Told = std::sync::Arc<dyn Fn(&'static str) + Send + Sync>;
 
 /// One change of a batch.
 pub(crate) enum Op {
@@ -44,6 +51,19 @@ pub(crate) trait Backend: Send {
     /// Calls `each` with every key that starts with `prefix`, in order, and its value.
     fn scan(&self, prefix: &[u8], each: &mut Each<'_>) -> io::Result<()>;
 
+    /// Replaces every value by what `seal` makes of it, as a whole or, after a crash, not at all.
+    /// Where the library keeps its files, nothing of the former values is left in them.
+    fn rewrite(&mut self, seal: &mut Seal<'_>, _told: &Told) -> io::Result<()> {
+        let mut copies = rewrite::Batches::default();
+        self.scan(b"", &mut |name, value| {
+            copies.push(name, seal(name, value)?)
+        })?;
+        for ops in copies.0 {
+            self.commit(ops, Durability::Now)?;
+        }
+        Ok(())
+    }
+
     /// The largest value worth giving to this library; larger records are split.
     fn value_bytes_max(&self) -> usize;
 }
@@ -52,31 +72,14 @@ pub(crate) trait Backend: Send {
 pub(crate) fn open(kind: BackendKind, dir: &Path) -> Result<Box<dyn Backend>, Error> {
     private_dir(dir)?;
     let lock = lock(dir)?;
-    let log: Box<dyn Backend> = match kind {
-        BackendKind::Sled => Box::new(sled::SledLog::open(&dir.join("log"))?),
-        BackendKind::Redb => Box::new(redb::RedbLog::open(&dir.join("log.redb"))?),
-    };
-    Ok(Box::new(Locked { log, _lock: lock }))
+    Ok(Box::new(rewrite::LogFiles::open(kind, dir, lock)?))
 }
 
-/// A log whose directory nobody else may work in. The lock ends with the process.
-struct Locked {
-    log: Box<dyn Backend>,
-    _lock: File,
-}
-
-impl Backend for Locked {
-    fn commit(&mut self, ops: Vec<Op>, durability: Durability) -> io::Result<()> {
-        self.log.commit(ops, durability)
-    }
-
-    fn scan(&self, prefix: &[u8], each: &mut Each<'_>) -> io::Result<()> {
-        self.log.scan(prefix, each)
-    }
-
-    fn value_bytes_max(&self) -> usize {
-        self.log.value_bytes_max()
-    }
+fn open_at(kind: BackendKind, path: &Path) -> Result<Box<dyn Backend>, Error> {
+    Ok(match kind {
+        BackendKind::Sled => Box::new(sled::SledLog::open(path)?),
+        BackendKind::Redb => Box::new(redb::RedbLog::open(path)?),
+    })
 }
 
 fn lock(dir: &Path) -> Result<File, Error> {

@@ -132,17 +132,23 @@ impl SnapshotFile {
         {
             return Ok(image.clone());
         }
-        self.replace(&mut current, header, state)
+        self.replace(&mut current, header, state, &|_| ())
     }
 
     /// Seals the snapshot again with the key in use.
-    pub(crate) fn reseal(&self) -> Result<(), Error> {
+    pub(crate) fn reseal(&self, told: &(dyn Fn(&'static str) + Send + Sync)) -> Result<(), Error> {
         let mut current = self.lock();
         let Some(image) = current.clone() else {
             return Ok(());
         };
         let state = self.state(&image)?;
-        self.replace(&mut current, image.header, Arc::unwrap_or_clone(state))?;
+        self.replace(
+            &mut current,
+            image.header,
+            Arc::unwrap_or_clone(state),
+            told,
+        )?;
+        told("the directory of the snapshot was synced");
         Ok(())
     }
 
@@ -152,6 +158,7 @@ impl SnapshotFile {
         current: &mut Option<Image>,
         mut header: pb::SnapshotHeader,
         mut state: Vec<u8>,
+        told: &(dyn Fn(&'static str) + Send + Sync),
     ) -> Result<Image, Error> {
         let sealer = self.keyring.sealer();
         header.size_bytes = state.len() as u64;
@@ -173,8 +180,11 @@ impl SnapshotFile {
             file.write_all(&sealed_header)?;
             file.write_all(&nonce)?;
             file.write_all(&state)?;
+            told("the next snapshot was written in part");
             file.sync_all()?;
+            told("the next snapshot was synced");
             std::fs::rename(&path, self.dir.join(FILE))?;
+            told("the snapshot was replaced");
             Ok(file)
         };
         let file = write().map_err(io_error("write", &path))?;
@@ -345,7 +355,7 @@ mod tests {
             &DataKey::new([2; 32]),
             &[DataKey::new([1; 32])],
         ));
-        file.reseal().unwrap();
+        file.reseal(&|_| ()).unwrap();
         assert!(
             SnapshotFile::open(dir.path(), keyring(1)).is_err(),
             "the old key still opens it"

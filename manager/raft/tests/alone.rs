@@ -187,6 +187,68 @@ fn a_rotated_key_is_the_only_one() {
     });
 }
 
+/// Copies a directory as a crash at this moment would leave it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_crash_at_each_step_of_a_rotation_leaves_a_member_that_starts() {
+    with_both(|backend, dir| async move {
+        let old = options(backend, &dir);
+        let (raft, _) = start(old.clone()).await.unwrap();
+        raft.bootstrap("127.0.0.1:1").await.unwrap();
+        propose(&raft, 0..20).await;
+        raft.snapshot_now().await.unwrap();
+        while !old.dir.join("snapshot").exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        propose(&raft, 20..40).await;
+        let crashes: Arc<Mutex<Vec<&str>>> = Arc::default();
+        let told = {
+            let (crashes, from, to) = (crashes.clone(), old.dir.clone(), dir.clone());
+            move |step| {
+                let mut crashes = crashes.lock().unwrap();
+                copy(&from, &to.join(format!("crash{}/raft", crashes.len())));
+                crashes.push(step);
+            }
+        };
+        let new_key = DataKey::new([2; 32]);
+        raft.rotate_key_telling(new_key.clone(), Arc::new(told))
+            .await
+            .unwrap();
+        raft.shutdown().await;
+
+        let crashes = crashes.lock().unwrap().clone();
+        assert!(crashes.len() >= 10, "{crashes:?}");
+        for (number, step) in crashes.iter().enumerate() {
+            let mut between = options(backend, &dir.join(format!("crash{number}")));
+            between.pending_key = Some(new_key.clone());
+            let (raft, numbers) = start(between.clone())
+                .await
+                .unwrap_or_else(|error| panic!("after {step:?}: {error}"));
+            assert_eq!(numbers.all(), (0..40).collect::<Vec<_>>(), "after {step:?}");
+            raft.rotate_key(new_key.clone()).await.unwrap();
+            propose(&raft, 40..41).await;
+            raft.shutdown().await;
+            between.key = new_key.clone();
+            between.pending_key = None;
+            let (raft, numbers) = start(between).await.unwrap();
+            assert_eq!(numbers.all().len(), 41, "after {step:?}");
+            raft.shutdown().await;
+        }
+    });
+}
+
 #[test]
 fn a_directory_has_one_owner() {
     with_both(|backend, dir| async move {

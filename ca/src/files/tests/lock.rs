@@ -191,6 +191,9 @@ fn a_crash_while_a_locked_manager_renews_waits_for_the_key() {
         let is_new = same(found.as_ref(), Some(&new));
         assert!(is_new || same(found.as_ref(), Some(&old)), "step {done}");
         let left = content(dir.path());
-        assert!(left.keys().all(|name| !name.ends_with(".new")), "step {done}");
+        assert!(
+            left.keys().all(|name| !name.ends_with(".new")),
+            "step {done}"
+        );
     }
 }

@@ -197,8 +197,21 @@ fn resealing_leaves_nothing_for_the_old_key() {
         wal.run(|d| Command::Append((0..50).map(|i| entry(i, vec![5; 5_000])).collect(), d))
             .await
             .unwrap();
+        wal.run(Command::Close).await.unwrap();
+        let sealed_before = sealed_beginnings(kind, &dir);
+        assert!(sealed_before.len() > 50);
+        let bytes = all_bytes(&dir);
+        let is_there = |beginning: &Vec<u8>| bytes.windows(32).any(|it| it == beginning);
+        assert!(
+            sealed_before.iter().take(3).all(is_there),
+            "looked for the wrong bytes"
+        );
+
+        let wal = start(kind, &dir, &keys);
         keys.replace(Sealer::new(&key(2), &[key(1)]));
-        wal.run(Command::Reseal).await.unwrap();
+        wal.run(|done| Command::Reseal(Arc::new(|_| ()), done))
+            .await
+            .unwrap();
         wal.run(|d| Command::Append(vec![entry(50, vec![])], d))
             .await
             .unwrap();
@@ -209,7 +222,38 @@ fn resealing_leaves_nothing_for_the_old_key() {
         assert!(found.vote.is_some());
         let error = read(kind, &dir, &keyring(1)).unwrap_err();
         assert!(matches!(error, Error::WrongKey { .. }), "{error}");
+        // A library that appends may keep what was overwritten: whoever has the old key and the
+        // files must find nothing to open.
+        let left: std::collections::HashSet<Vec<u8>> =
+            all_bytes(&dir).windows(32).map(<[u8]>::to_vec).collect();
+        let kept = sealed_before.iter().filter(|it| left.contains(*it)).count();
+        assert_eq!(kept, 0, "records under the old key are left in the files");
     });
+}
+
+/// First bytes, the nonce among them, of every sealed value.
+fn sealed_beginnings(kind: BackendKind, dir: &Path) -> Vec<Vec<u8>> {
+    let mut found = vec![];
+    let mut take = |_: &[u8], value: &[u8]| {
+        found.push(value[..32].to_vec());
+        Ok(())
+    };
+    open(kind, dir).unwrap().scan(b"", &mut take).unwrap();
+    found
+}
+
+/// The content of all files below a directory, one after the other.
+fn all_bytes(dir: &Path) -> Vec<u8> {
+    let mut bytes = vec![];
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            bytes.extend(all_bytes(&path));
+        } else {
+            bytes.extend(std::fs::read(path).unwrap());
+        }
+    }
+    bytes
 }
 
 /// Changes one record behind the log's back and tells what opening it says.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::record;
 use super::recover::Recovered;
 use super::seal::Keyring;
-use super::{Backend, Durability, Op};
+use super::{Backend, Durability, Op, Told};
 
 /// Commands that may wait for the thread.
 const COMMANDS_MAX: usize = 1024;
@@ -55,8 +55,8 @@ pub(crate) enum Command {
     Purge(u64, Vec<u8>),
     /// Remembers the last committed entry with the next batch.
     Committed(Vec<u8>),
-    /// Seals everything again with the key in use.
-    Reseal(Done),
+    /// Seals everything again with the key in use, telling what was done on disk.
+    Reseal(Told, Done),
     /// Writes what is left, closes the files and ends the thread.
     Close(Done),
 }
@@ -166,8 +166,8 @@ impl Writer {
                 });
             }
             match batch.barrier {
-                Some(Command::Reseal(done)) => {
-                    let outcome = outcome.and_then(|()| self.reseal());
+                Some(Command::Reseal(told, done)) => {
+                    let outcome = outcome.and_then(|()| self.reseal(&told));
                     done.call(outcome);
                 }
                 Some(Command::Close(done)) => {
@@ -236,7 +236,7 @@ impl Writer {
                 self.purge_upto = self.purge_upto.max(Some(upto));
             }
             Command::Committed(encoded) => self.committed = Some(encoded),
-            Command::Reseal(_) | Command::Close(_) => {
+            Command::Reseal(..) | Command::Close(_) => {
                 batch.durable = true;
                 batch.barrier = Some(command);
             }
@@ -308,28 +308,17 @@ impl Writer {
     }
 
     /// Reads every record and writes it again, sealed with the key in use.
-    fn reseal(&mut self) -> io::Result<()> {
+    fn reseal(&mut self, told: &Told) -> io::Result<()> {
         let sealer = self.keyring.sealer();
-        let mut batches = vec![Vec::new()];
-        let mut bytes = 0;
-        self.backend.scan(b"", &mut |name, sealed| {
+        let mut seal = |name: &[u8], sealed: &[u8]| {
             let plain = sealer.open(name, sealed).map_err(io::Error::other)?;
-            let again = sealer.seal(name, &plain)?;
-            bytes += again.len();
-            if bytes > BATCH_BYTES_MAX {
-                bytes = again.len();
-                batches.push(Vec::new());
-            }
-            let batch = batches
-                .last_mut()
-                .expect("there is always a batch to add to");
-            batch.push(Op::Put(name.to_vec(), again));
-            Ok(())
-        })?;
-        for ops in batches {
-            self.backend.commit(ops, Durability::Now)?;
+            sealer.seal(name, &zeroize::Zeroizing::new(plain))
+        };
+        let outcome = self.backend.rewrite(&mut seal, told);
+        if let Err(error) = &outcome {
+            tracing::error!(%error, "the log was not sealed again");
         }
-        Ok(())
+        outcome
     }
 }
 

@@ -35,6 +35,7 @@ enum Command {
     Leave(swarm::leave::Leave),
     JoinToken(swarm::join_token::JoinToken),
     Update(swarm::update::Update),
+    Unlock(swarm::unlock::Unlock),
     UnlockKey(swarm::unlock_key::UnlockKey),
     /// Make, join and leave a swarm
     Swarm {
@@ -69,6 +70,7 @@ impl Cli {
             Command::Leave(command) => command.run(host).await,
             Command::JoinToken(command) => command.run(host).await,
             Command::Update(command) => command.run(host).await,
+            Command::Unlock(command) => command.run(host).await,
             Command::UnlockKey(command) => command.run(host).await,
             Command::Swarm { verb } => verb.run(host).await,
             Command::Node { verb } => verb.run(host).await,

@@ -4,11 +4,15 @@
 use std::io::{IsTerminal as _, Read as _};
 use std::path::Path;
 
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+
 use crate::error::Error;
 use crate::output;
 
 /// A secret is one short line; a larger file is the wrong file.
 const LEN_MAX: u64 = 4096;
+/// What Ctrl-C types.
+const INTERRUPT: char = '\x03';
 
 /// The secret given by value (`-` means standard input) or by file.
 pub(crate) fn secret(
@@ -32,6 +36,51 @@ pub(crate) fn secret(
         (None, None) => Err(Error::Usage(format!(
             "a {what} is needed: --{what} TEXT, --{what} - or --{what}-file FILE"
         ))),
+    }
+}
+
+/// A secret typed at a terminal, where it is not shown, or read from standard input.
+pub(crate) fn hidden(what: &str) -> Result<String, Error> {
+    let failed = |error| Error::Failed(format!("reading the {what} from standard input: {error}"));
+    let input = std::io::stdin();
+    if !input.is_terminal() {
+        return standard_input(what);
+    }
+    eprint!("Enter {what}: ");
+    let silence = Silence::new().map_err(failed)?;
+    let mut line = String::new();
+    let read = input.read_line(&mut line);
+    drop(silence);
+    eprintln!();
+    read.map_err(failed)?;
+    if line.contains(INTERRUPT) {
+        return Err(Error::Interrupted("nothing was done".to_owned()));
+    }
+    one_line(what, &line)
+}
+
+/// A terminal that does not show what is typed, until this is dropped.
+struct Silence {
+    before: Termios,
+}
+
+impl Silence {
+    fn new() -> std::io::Result<Self> {
+        let before = tcgetattr(std::io::stdin())?;
+        let mut silent = before.clone();
+        // An interrupt is read as a character, so that it cannot leave the terminal mute.
+        silent
+            .local_modes
+            .remove(LocalModes::ECHO | LocalModes::ISIG);
+        tcsetattr(std::io::stdin(), OptionalActions::Flush, &silent)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        // The terminal is gone when this fails.
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.before);
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod join_token;
 pub(crate) mod leave;
+pub(crate) mod unlock;
 pub(crate) mod unlock_key;
 pub(crate) mod update;
 
@@ -21,6 +22,7 @@ pub(crate) enum Verb {
     Leave(leave::Leave),
     JoinToken(join_token::JoinToken),
     Update(update::Update),
+    Unlock(unlock::Unlock),
     UnlockKey(unlock_key::UnlockKey),
 }
 
@@ -32,6 +34,7 @@ impl Verb {
             Self::Leave(command) => command.run(host).await,
             Self::JoinToken(command) => command.run(host).await,
             Self::Update(command) => command.run(host).await,
+            Self::Unlock(command) => command.run(host).await,
             Self::UnlockKey(command) => command.run(host).await,
         }
     }

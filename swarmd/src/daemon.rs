@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ca::{Identity, JoinToken, NodeFiles, PrivateKey, RootCa, Subject, UnlockKey};
+use ca::{
+    FilesError, Identity, JoinToken, KeyFileError, NodeFiles, PrivateKey, RootCa, Subject,
+    UnlockKey,
+};
 use image::ImageStore;
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio_util::sync::CancellationToken;
@@ -17,12 +20,12 @@ use types::{
 };
 
 use crate::certificate::{self, Issued, JOIN_TIMEOUT};
-use crate::error::chain;
+use crate::error::{LOCKED, chain};
 use crate::manager_side::Begin;
 use crate::node::{Environment, Node, Start, listen};
 use crate::state_dir::{Settings, StateDir};
 use crate::switch::ControlSwitch;
-use crate::view::Standing;
+use crate::view::{Membership, Standing};
 use crate::{Error, Options, View, address, interfaces, local};
 
 /// How long a stopping daemon waits for somebody who joins or leaves.
@@ -174,8 +177,13 @@ impl Inner {
 
     /// Takes up the part in a swarm that the directory tells of.
     async fn resume(&self) {
+        let mut place = self.node.lock().await;
+        self.resume_at(&mut place).await;
+    }
+
+    async fn resume_at(&self, place: &mut Option<Node>) {
         match self.try_resume().await {
-            Ok(node) => *self.node.lock().await = node,
+            Ok(node) => *place = node,
             Err(error) => {
                 let text = chain(&error);
                 tracing::error!(error = text, "cannot take up the part in the swarm");
@@ -188,6 +196,10 @@ impl Inner {
     }
 
     async fn try_resume(&self) -> Result<Option<Node>, Error> {
+        if self.environment.files.is_locked()? {
+            self.publish_locked()?;
+            return Ok(None);
+        }
         let Some(identity) = self.environment.files.load()? else {
             return Ok(None);
         };
@@ -200,10 +212,33 @@ impl Inner {
             .map(Some)
     }
 
+    /// Tells users that nothing goes on before they give the unlock key. Containers run on.
+    fn publish_locked(&self) -> Result<(), Error> {
+        let settings = self.environment.state_dir.settings()?.unwrap_or_default();
+        let subject = self.environment.files.subject()?;
+        let member = subject.map(|subject| Membership {
+            node_id: subject.node_id,
+            cluster_id: subject.cluster_id,
+            role: subject.role,
+            advertise_addr: settings.advertise_addr.clone(),
+        });
+        tracing::warn!("this manager is locked: waiting for `swarmctl swarm unlock`");
+        self.environment.view.send_replace(View {
+            standing: Standing::Locked,
+            member,
+            error: LOCKED.to_owned(),
+            managers: settings.managers,
+        });
+        Ok(())
+    }
+
     /// The place of the node, for one who wants to begin: empty.
     async fn vacancy(&self) -> Result<MutexGuard<'_, Option<Node>>, Error> {
         let node = self.node.lock().await;
         let is_member = node.as_ref().is_some_and(|node| !node.is_over());
+        if self.environment.files.is_locked()? {
+            return Err(Error::Locked);
+        }
         if is_member || self.environment.files.key_file()?.is_some() {
             return Err(Error::AlreadyMember);
         }
@@ -347,8 +382,29 @@ impl Inner {
     }
 
     /// Opens a locked manager's keys and starts it.
-    pub(crate) async fn unlock(&self, _key: &str) -> Result<(), Error> {
-        Err(Error::NotLocked)
+    pub(crate) async fn unlock(&self, key: &str) -> Result<(), Error> {
+        let mut place = self.node.lock().await;
+        let files = self.environment.files.clone();
+        if !files.is_locked()? {
+            return Err(Error::NotLocked);
+        }
+        let key: UnlockKey = key
+            .parse()
+            .map_err(|error| Error::InvalidKey(format!("invalid key: {error}")))?;
+        match files.unlock(&key) {
+            Ok(()) => {}
+            Err(FilesError::KeyFile {
+                source: source @ KeyFileError::WrongKey { .. },
+                ..
+            }) => {
+                tracing::warn!("somebody tried to unlock this manager with a wrong key");
+                return Err(Error::InvalidKey(source.to_string()));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tracing::info!("unlocked");
+        self.resume_at(&mut place).await;
+        Ok(())
     }
 
     pub(crate) async fn leave(&self, force: bool) -> Result<(), Error> {
@@ -361,6 +417,9 @@ impl Inner {
             return left;
         }
         *place = None;
+        if self.environment.files.is_locked()? && !force {
+            return Err(Error::LeaveLocked);
+        }
         // Without a running node there may still be an identity that does not work.
         let is_member = !matches!(self.environment.files.key_file(), Ok(None));
         if !is_member {

@@ -7,6 +7,10 @@ use tonic::{Code, Status};
 
 use crate::{address, state_dir};
 
+/// What a user is told who asks anything of a locked manager (S10.14).
+pub(crate) const LOCKED: &str = "swarm is encrypted and needs to be unlocked before it can be used: \
+     run `swarmctl swarm unlock`";
+
 /// Why the daemon does not do what it is asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -22,6 +26,18 @@ pub enum Error {
     /// Unlocking what is not locked (S10.14).
     #[error("swarm is not locked")]
     NotLocked,
+    /// Anything that needs the keys of a locked manager.
+    #[error("{LOCKED}")]
+    Locked,
+    /// Leaving a swarm whose keys are locked.
+    #[error("{LOCKED}; to leave the swarm without its consent, use --force")]
+    LeaveLocked,
+    /// The text given is no unlock key, or not the right one (S10.14).
+    #[error("{0}")]
+    InvalidKey(String),
+    /// An unlock key in the cluster that cannot be read.
+    #[error("the swarm's unlock key")]
+    UnlockKey(#[from] ca::UnlockKeyError),
     /// Leaving without being in a swarm.
     #[error("this node is not part of a swarm")]
     NotMember,
@@ -155,6 +171,7 @@ impl Error {
             Self::AlreadyMember
             | Self::NotMember
             | Self::NotLocked
+            | Self::LeaveLocked
             | Self::LeaveNeedsForce(_)
             | Self::Expired
             | Self::Listen { .. } => Code::FailedPrecondition,
@@ -165,11 +182,13 @@ impl Error {
             | Self::Token(_)
             | Self::RootMismatch { .. } => Code::InvalidArgument,
             Self::Refused { status, .. } => status.code(),
-            Self::Unreachable { .. } | Self::Stopping => Code::Unavailable,
+            Self::Unreachable { .. } | Self::Stopping | Self::Locked => Code::Unavailable,
+            Self::InvalidKey(_) => Code::Unauthenticated,
             Self::Timeout { .. } | Self::StillJoining { .. } => Code::DeadlineExceeded,
             Self::Certificate(_)
             | Self::Files(_)
             | Self::Tls(_)
+            | Self::UnlockKey(_)
             | Self::Raft(_)
             | Self::Propose(_)
             | Self::StateDir(_)

@@ -21,6 +21,7 @@ mod group;
 mod image_use;
 mod images;
 mod interfaces;
+mod key_keeper;
 mod leader_parts;
 mod leave;
 mod local;

@@ -22,7 +22,7 @@ use types::ClusterSpec;
 use types::node::Availability;
 
 use crate::daemon::Inner;
-use crate::error::chain;
+use crate::error::{LOCKED, chain};
 use crate::images::ImagesService;
 use crate::view::Standing;
 use crate::{Error, Init, Join, View, authorize, image_use};
@@ -91,8 +91,12 @@ pub(crate) fn serve(
 
 /// What a user is told who asks something of the cluster on a node that is no manager (S19.08).
 pub(crate) fn no_manager(view: &View) -> Status {
+    if view.standing == Standing::Locked {
+        return Status::unavailable(LOCKED);
+    }
     let what_to_do = match (&view.standing, view.error.as_str()) {
         (Standing::Error, error) => format!("it is in error: {error}"),
+        (Standing::Locked, _) => LOCKED.to_owned(),
         (Standing::Inactive, _) => {
             "use `swarmctl init` or `swarmctl join` to make it part of a swarm".to_owned()
         }
@@ -122,6 +126,7 @@ impl Rpc for DaemonService {
             Standing::Pending => get_status_response::State::Pending,
             Standing::Active => get_status_response::State::Active,
             Standing::Error => get_status_response::State::Error,
+            Standing::Locked => get_status_response::State::Locked,
         };
         let mut answer = GetStatusResponse {
             state: state.into(),

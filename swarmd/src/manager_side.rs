@@ -5,6 +5,7 @@
 //! |---|---|
 //! | the listener with all services for other nodes | [`ManagerSide::stop`] |
 //! | leading, while the group says so ([`manager::Member::run`]) | [`ManagerSide::stop`] |
+//! | having the key file follow the cluster (`key_keeper`) | [`ManagerSide::stop`] |
 //! | becoming a member, and saying so in the store (`settle`) | when that is done |
 
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use ca::authorize::Authorize;
 use ca::tls::{Admission, Connections};
-use ca::{DataKey, NodeFiles, Tls};
+use ca::{NodeFiles, Tls};
 use control_api::ControlApi;
 use control_api::grpc::ControlService;
 use manager::{LeaderPart, Member};
@@ -22,14 +23,15 @@ use raft::Condition;
 use signer::Signer;
 use store::{Action, Event, Object, Propose};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use types::{Cluster, Node, NodeId};
+use types::{Cluster, Node, NodeId, Timestamp};
 
 use crate::dialer::RaftDialer;
 use crate::group::Group;
+use crate::key_keeper::{self, KeyKeeper};
 use crate::options::RaftTiming;
 use crate::{Error, authorize, leader_parts, logs, settle};
 
@@ -74,6 +76,7 @@ pub(crate) struct ManagerSide {
     api: ControlApi,
     group: Group,
     settled: watch::Receiver<bool>,
+    exposed: Arc<Notify>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -89,11 +92,9 @@ impl ManagerSide {
         listener: TcpListener,
         begin: Begin,
     ) -> Result<Self, Error> {
-        let mut options = raft::Options::new(
-            context.raft_dir.clone(),
-            random_member_id()?,
-            data_key(&context.files).await?,
-        );
+        let (key, pending_key) = key_keeper::data_keys(&context.files, Timestamp::now()).await?;
+        let mut options = raft::Options::new(context.raft_dir.clone(), random_member_id()?, key);
+        options.pending_key = pending_key;
         options.heartbeat_ms = context.timing.heartbeat_ms;
         options.election_min_ms = context.timing.election_min_ms;
         options.election_max_ms = context.timing.election_max_ms;
@@ -114,6 +115,7 @@ impl ManagerSide {
             api,
             group,
             settled,
+            exposed: Arc::default(),
             stop: CancellationToken::new(),
             tasks: JoinSet::new(),
         };
@@ -145,6 +147,7 @@ impl ManagerSide {
         this.tasks.spawn(async move {
             stop.run_until_cancelled(settling).await;
         });
+        this.keep_keys(context.files);
         Ok(this)
     }
 
@@ -176,6 +179,12 @@ impl ManagerSide {
     /// True once this manager is in the group and the store says so.
     pub(crate) fn settled(&self) -> watch::Receiver<bool> {
         self.settled.clone()
+    }
+
+    /// Waits until the node's private key is to be replaced: it lay on disk in clear, or under a
+    /// former unlock key.
+    pub(crate) async fn exposed(&self) {
+        self.exposed.notified().await;
     }
 
     /// Waits until the member takes no part any more, and says why.
@@ -300,43 +309,24 @@ impl ManagerSide {
         });
     }
 
+    /// Has the key file follow the cluster.
+    fn keep_keys(&mut self, files: NodeFiles) {
+        let keeper = KeyKeeper {
+            files,
+            raft: self.member.raft().clone(),
+            told: Arc::new(|_| ()),
+        };
+        let keeping = keeper.run(self.member.store().clone(), self.exposed.clone());
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(keeping).await;
+        });
+    }
+
     fn lead(&mut self, parts: Vec<Arc<dyn LeaderPart>>) {
         let (member, stop) = (self.member.clone(), self.stop.clone());
         self.tasks
             .spawn(async move { member.run(parts, stop).await });
-    }
-}
-
-/// The key that seals the log, out of the node key's file; a new one when there is none (S10.12).
-async fn data_key(files: &NodeFiles) -> Result<raft::DataKey, Error> {
-    let files = files.clone();
-    let read = move || -> Result<DataKey, Error> {
-        let kept = files.key_file()?.map(|file| file.raft_dek()).transpose();
-        match kept
-            .map_err(|source| key_file_error(&files, source))?
-            .flatten()
-        {
-            Some(key) => Ok(key),
-            None => {
-                let key = DataKey::generate()?;
-                files.update_headers(|file| {
-                    file.set_raft_dek(Some(&key));
-                    Ok(())
-                })?;
-                Ok(key)
-            }
-        }
-    };
-    let key = tokio::task::spawn_blocking(read)
-        .await
-        .map_err(|_| Error::Stopping)??;
-    Ok(raft::DataKey::new(*key.bytes()))
-}
-
-fn key_file_error(files: &NodeFiles, source: ca::KeyFileError) -> ca::FilesError {
-    ca::FilesError::KeyFile {
-        path: files.dir().to_owned(),
-        source,
     }
 }
 

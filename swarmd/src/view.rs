@@ -14,6 +14,8 @@ pub enum Standing {
     Active,
     /// In one, but something is wrong.
     Error,
+    /// In one as a manager whose keys nobody has unlocked yet.
+    Locked,
 }
 
 /// This node's part in a swarm.

@@ -52,6 +52,8 @@ pub(super) struct Actor {
     is_evicted: bool,
     /// What is wrong, for users; empty when nothing is.
     problem: String,
+    /// The private key is to be replaced before the certificate is due.
+    is_exposed: bool,
     /// When the certificate is to be renewed.
     due: Timestamp,
     renewal: Retry,
@@ -87,6 +89,7 @@ enum Wake {
     Renew,
     Adjust,
     Settled,
+    Exposed,
 }
 
 impl Actor {
@@ -96,6 +99,10 @@ impl Actor {
         settings: Settings,
     ) -> Result<Self, Error> {
         let (notices_tx, notices) = watch::channel(None);
+        let is_exposed = environment
+            .files
+            .key_file()?
+            .is_some_and(|file| file.wants_renewal());
         let due = due(&identity);
         Ok(Self {
             environment,
@@ -111,8 +118,13 @@ impl Actor {
             is_open: false,
             is_evicted: false,
             problem: String::new(),
+            is_exposed,
             due,
-            renewal: Retry::at(look_at(due)),
+            renewal: Retry::at(if is_exposed {
+                Instant::now()
+            } else {
+                look_at(due)
+            }),
             adjustment: Retry::at(Instant::now()),
         })
     }
@@ -159,6 +171,10 @@ impl Actor {
                 Wake::Renew => self.renew().await,
                 Wake::Adjust => self.adjust().await,
                 Wake::Settled => self.open_control(),
+                Wake::Exposed => {
+                    self.is_exposed = true;
+                    self.renewal = Retry::at(Instant::now());
+                }
             }
         }
     }
@@ -186,6 +202,12 @@ impl Actor {
                 Some(_) | None => std::future::pending().await,
             }
         };
+        let exposed = async {
+            match manager {
+                Some(manager) => manager.exposed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             command = orders.recv() => Wake::Command(command),
             Ok(_) = removed.wait_for(|it| *it) => Wake::Removed,
@@ -194,6 +216,7 @@ impl Actor {
             () = sleep_until(renew_at) => Wake::Renew,
             () = sleep_until(adjust_at), if !is_adjusted => Wake::Adjust,
             () = settled => Wake::Settled,
+            () = exposed => Wake::Exposed,
         }
     }
 
@@ -313,7 +336,8 @@ impl Actor {
     // --- certificate and role ---
 
     async fn renew(&mut self) {
-        if !self.is_role_changing() && !self.is_evicted && Timestamp::now() < self.due {
+        let is_wanted = self.is_role_changing() || self.is_evicted || self.is_exposed;
+        if !is_wanted && Timestamp::now() < self.due {
             self.renewal = Retry::at(look_at(self.due));
             return;
         }
@@ -326,6 +350,7 @@ impl Actor {
                 }
                 tracing::info!(%role, %until, "certificate renewed");
                 self.is_evicted = false;
+                self.is_exposed = false;
                 self.due = due(&self.identity());
                 self.renewal = Retry::at(look_at(self.due));
                 self.adjustment = Retry::at(Instant::now());
@@ -424,7 +449,7 @@ impl Actor {
         let forget = move || -> Result<(), Error> {
             environment.state_dir.remove_raft()?;
             environment.files.update_headers(|file| {
-                file.set_raft_dek(None);
+                file.forget_log();
                 Ok(())
             })?;
             Ok(())

@@ -34,7 +34,7 @@ pub(crate) async fn lead(
         Box::new(Allocator::default()),
         Box::new(Scheduler::default()),
     );
-    for planner in planners {
+    for planner in planners.into_iter().chain(allocator::planners()) {
         loops.spawn(driver::drive(
             planner,
             store.clone(),

@@ -465,6 +465,7 @@ fn found(request: Init) -> Result<Founding, Error> {
         lock,
         revoked: [].into(),
         gossip_keys: vec![],
+        gossip_keys_at: types::Timestamp::default(),
         access: types::access::Access::default(),
     };
     let role = NodeRole::Manager;

@@ -27,7 +27,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use types::{Cluster, Node, NodeId, Timestamp};
+use types::id::RandomIds;
+use types::{Cluster, Meta, Network, NetworkId, NetworkSpec, Node, NodeId, Timestamp};
 
 use crate::dialer::RaftDialer;
 use crate::group::Group;
@@ -228,7 +229,9 @@ impl ManagerSide {
             raft_id: raft.member_id(),
             addr: addr.to_owned(),
         });
-        let objects = vec![Action::Create(cluster.into()), Action::Create(node.into())];
+        let ingress = ingress(cluster.spec.network.encrypt_all);
+        let objects = [cluster.into(), node.into(), ingress.into()];
+        let objects = objects.map(Action::Create).to_vec();
         proposer.propose(objects).await?;
         Ok(())
     }
@@ -334,4 +337,18 @@ impl ManagerSide {
 fn random_member_id() -> Result<u64, Error> {
     let id = getrandom::u64().map_err(ca::Error::Random)?;
     Ok(id.max(1))
+}
+/// The network that carries published ports; users may remove it and make another (S9.09).
+fn ingress(encrypted: bool) -> Network {
+    Network {
+        id: NetworkId::generate(&mut RandomIds),
+        meta: Meta::default(),
+        spec: NetworkSpec {
+            name: "ingress".to_owned(),
+            ingress: true,
+            encrypted,
+            ..NetworkSpec::default()
+        },
+        subnets: vec![],
+    }
 }

@@ -32,6 +32,8 @@ pub struct Cluster {
     pub revoked: BTreeMap<NodeId, Timestamp>,
     /// Keys of the gossip between nodes, the one to send with first.
     pub gossip_keys: Vec<Payload>,
+    /// When they were last renewed.
+    pub gossip_keys_at: Timestamp,
     /// Who may come in besides the nodes.
     pub access: Access,
 }

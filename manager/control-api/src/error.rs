@@ -79,6 +79,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// A check of the store made ahead, in the words of a refused proposal.
+    pub(crate) fn from_check((reason, object): (RefusalReason, String)) -> Self {
+        Self::from_propose(ProposeError::Refused(Refusal {
+            action: 0,
+            reason,
+            object,
+        }))
+    }
+
     /// A refused proposal in the words of the request that made it.
     pub(crate) fn from_propose(error: ProposeError) -> Self {
         let ProposeError::Refused(refusal) = error else {

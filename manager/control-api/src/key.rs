@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use store::{Kind, State};
-use types::{Node, NodeId, Service, ServiceId, Task, TaskId};
+use types::{Network, NetworkId, Node, NodeId, Service, ServiceId, Task, TaskId};
 
 use crate::Error;
 
@@ -48,6 +48,26 @@ pub(crate) fn service<'a>(state: &'a State, key: &str) -> Result<&'a Arc<Service
         state.services(),
         |service| service.id.as_str(),
         Kind::Service,
+        key,
+    )
+}
+
+/// The network called `key`; those every node has are no objects.
+pub(crate) fn network<'a>(state: &'a State, key: &str) -> Result<&'a Arc<Network>, Error> {
+    if let Some(network) = key
+        .parse::<NetworkId>()
+        .ok()
+        .and_then(|id| state.network(id))
+    {
+        return Ok(network);
+    }
+    if let Some(network) = state.network_by_name(key) {
+        return Ok(network);
+    }
+    by_prefix(
+        state.networks(),
+        |network| network.id.as_str(),
+        Kind::Network,
         key,
     )
 }

@@ -14,6 +14,7 @@ mod join_token;
 mod key;
 pub mod logs;
 mod names;
+mod network;
 mod node;
 mod normalize;
 mod service;
@@ -27,6 +28,10 @@ pub use cluster::{ClusterUpdate, ClusterView, RootRotationView};
 pub use error::Error;
 pub use join_token::{JoinTokenView, NewJoinToken};
 pub use logs::{LogBatch, LogLine, LogOptions, LogSelector, LogSource, LogStream, LogStreamName};
+pub use network::{
+    CreatedNetwork, NetworkDetails, NetworkPeer, NetworkService, NetworkTask, NetworkView,
+    SubnetUse,
+};
 pub use node::{NodeList, NodeView};
 pub use service::{
     ServiceChanged, ServiceProgress, ServiceView, ServiceWatch, TaskProgress, UpdateService,

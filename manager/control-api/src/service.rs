@@ -11,7 +11,7 @@ use types::node::NodeState;
 use types::service::ServiceMode;
 use types::{Meta, Service, ServiceId, ServiceSpec, Task, TaskState, Version};
 
-use crate::{ControlApi, Error, key, names, normalize, validate};
+use crate::{ControlApi, Error, key, names, network, normalize, validate};
 
 pub use update::UpdateService;
 pub use watch::{ServiceProgress, ServiceWatch, TaskProgress};
@@ -54,6 +54,8 @@ impl ControlApi {
             }
             if tries == 0 {
                 validate::service_spec(&spec)?;
+                network::resolve(&self.state(), &mut spec)?;
+                validate::endpoint(&spec)?;
             }
             match self.create_named(&spec).await {
                 Err(Error::NameTaken { .. }) if unnamed && tries < NAME_TRIES_MAX => tries += 1,
@@ -75,6 +77,9 @@ impl ControlApi {
             });
         }
         let id = ServiceId::generate(&mut RandomIds);
+        self.state()
+            .check_service(id, spec)
+            .map_err(Error::from_check)?;
         let service = Service {
             id,
             meta: Meta::default(),

@@ -5,9 +5,12 @@
 
 mod cluster;
 mod container;
+mod endpoint;
 mod image;
 mod mount;
+mod network;
 mod placement;
+mod pools;
 mod resources;
 mod signal;
 mod text;
@@ -15,15 +18,17 @@ mod update;
 
 use std::fmt::Display;
 
-use types::network::NetworkAttachmentSpec;
 use types::service::ServiceMode;
 use types::{Labels, NodeSpec, ServiceSpec};
 
 pub use cluster::cluster_spec;
 pub use container::container_spec;
+pub use endpoint::endpoint;
 pub use image::image_reference;
 pub use mount::mounts;
+pub use network::{is_reserved_label, network_spec};
 pub use placement::{placement, warnings};
+pub use pools::cluster_network;
 pub use resources::resources;
 pub use signal::stop_signal;
 pub use text::{hostname, name, user};
@@ -66,7 +71,7 @@ pub fn service_spec(spec: &ServiceSpec) -> Checked {
     container_spec(&spec.task.container)?;
     resources(&spec.task.resources)?;
     placement(&spec.task.placement, spec.mode)?;
-    networks(&spec.task.networks)?;
+    endpoint(spec)?;
     update_config("UpdateConfig", &spec.update_config)?;
     update_config("RollbackConfig", &spec.rollback_config)
 }
@@ -101,27 +106,6 @@ fn mode(mode: ServiceMode) -> Checked {
         )),
         ServiceMode::Replicated { .. } | ServiceMode::Global {} => Ok(()),
     }
-}
-
-fn networks(networks: &[NetworkAttachmentSpec]) -> Checked {
-    for (index, network) in networks.iter().enumerate() {
-        if !matches!(network.target.as_str(), "none" | "host") {
-            return Err(Invalid::new(
-                format!("Networks[{index}].Target"),
-                format!(
-                    "network {:?} not found: there are \"none\" and \"host\"",
-                    network.target
-                ),
-            ));
-        }
-    }
-    if networks.len() > 1 {
-        return Err(Invalid::new(
-            "Networks",
-            "a service on network \"none\" or \"host\" cannot be on another network as well",
-        ));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

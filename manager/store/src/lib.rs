@@ -16,6 +16,7 @@ mod planner;
 mod propose;
 mod state;
 mod store;
+pub mod subnets;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod transaction;

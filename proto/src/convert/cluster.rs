@@ -24,6 +24,7 @@ impl From<&Cluster> for objects::Cluster {
             root_ca: Some((&cluster.root_ca).into()),
             revoked: revoked.collect(),
             gossip_keys: gossip_keys.map(|key| key.bytes().to_vec()).collect(),
+            gossip_keys_at: cluster.gossip_keys_at.0,
             access: Some((&cluster.access).into()),
             lock: Some((&cluster.lock).into()),
         }
@@ -45,6 +46,7 @@ impl TryFrom<objects::Cluster> for Cluster {
             root_ca: required("root_ca", message.root_ca)?.into(),
             revoked,
             gossip_keys: message.gossip_keys.into_iter().map(Payload::new).collect(),
+            gossip_keys_at: Timestamp(message.gossip_keys_at),
             access: message.access.unwrap_or_default().try_into()?,
             lock: message.lock.unwrap_or_default().into(),
         })

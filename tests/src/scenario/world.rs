@@ -428,6 +428,7 @@ impl World {
                     ..types::cluster::RootCaState::default()
                 },
                 gossip_keys: vec![],
+                gossip_keys_at: types::Timestamp::default(),
                 lock: types::cluster::ClusterLock::default(),
                 revoked: std::collections::BTreeMap::new(),
                 access: types::access::Access::default(),

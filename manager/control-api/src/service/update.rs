@@ -11,7 +11,7 @@ use types::update::{UpdateState, UpdateStatus};
 use types::{Service, ServiceId, ServiceSpec, Timestamp, Version};
 
 use super::ServiceChanged;
-use crate::{ControlApi, Error, key, normalize, validate};
+use crate::{ControlApi, Error, key, network, normalize, validate};
 
 /// A change of a service.
 #[derive(Clone, Debug)]
@@ -74,6 +74,8 @@ impl ControlApi {
                 normalize::service_spec(&mut spec);
                 check_change(&stored.spec, &spec)?;
                 validate::service_spec(&spec)?;
+                network::resolve(&state, &mut spec)?;
+                validate::endpoint(&spec)?;
                 forward(stored, *spec)
             }
             UpdateTo::Previous => back(stored, Timestamp::now())?,

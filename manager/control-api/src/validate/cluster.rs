@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use types::ClusterSpec;
 
-use super::{Checked, Invalid, labels};
+use super::{Checked, Invalid, cluster_network, labels};
 
 /// Shortest life of a node certificate (S20.32).
 const NODE_CERT_EXPIRY_MIN: Duration = Duration::from_secs(3600);
@@ -19,6 +19,7 @@ const HEARTBEAT_PERIOD_MAX: Duration = Duration::from_secs(3600);
 /// The first setting that is out of range.
 pub fn cluster_spec(spec: &ClusterSpec) -> Checked {
     labels("Labels", &spec.labels)?;
+    cluster_network(&spec.network)?;
     if spec.node_cert_expiry < NODE_CERT_EXPIRY_MIN {
         return Err(Invalid::new(
             "CAConfig.NodeCertExpiry",

@@ -392,10 +392,12 @@ fn networks_there_are() {
     assert_eq!(on(&[]), "ok");
     assert_eq!(on(&["host"]), "ok");
     assert_eq!(on(&["none"]), "ok");
+    assert_eq!(on(&["web", "db"]), "ok", "whether they exist is seen later");
     assert_eq!(
-        on(&["web"]),
-        "Networks[0].Target: network \"web\" not found: there are \"none\" and \"host\""
+        on(&["web", "web"]),
+        "Networks[1].Target: network web is listed twice"
     );
+    assert_eq!(on(&[""]), "Networks[0].Target: the network must be named");
     assert!(on(&["host", "none"]).contains("cannot be on another network as well"));
 }
 

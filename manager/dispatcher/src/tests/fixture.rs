@@ -302,6 +302,7 @@ fn cluster() -> Cluster {
         lock: types::cluster::ClusterLock::default(),
         revoked: Default::default(),
         gossip_keys: vec![],
+        gossip_keys_at: types::Timestamp::default(),
         access: Default::default(),
     }
 }

@@ -39,6 +39,7 @@ async fn fixture() -> Fixture {
         lock: types::cluster::ClusterLock::default(),
         revoked: std::collections::BTreeMap::new(),
         gossip_keys: vec![],
+        gossip_keys_at: types::Timestamp::default(),
         access: types::access::Access::default(),
     };
     let store = Store::new();

@@ -1,0 +1,1 @@
+//! Networks as users make, see and remove them.

@@ -7,7 +7,7 @@ mod program;
 mod reap;
 mod runtime;
 
-pub use container::Container;
+pub use container::{Container, Executed};
 pub use error::Error;
 pub use program::ShimSource;
 pub use runtime::{Runtime, RuntimeOptions};

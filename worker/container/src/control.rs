@@ -12,8 +12,14 @@ use serde::{Deserialize, Serialize};
 /// Longest line either side accepts, in bytes. Requests are tiny; a reply holds at most one fault.
 pub const LINE_BYTES_MAX: usize = 64 << 10;
 
+/// Further programs that may run in a container at once.
+pub const EXECS_MAX: usize = 8;
+
+/// Bytes kept of what a further program writes; Docker's number for health checks.
+pub const EXEC_OUTPUT_BYTES_MAX: usize = 4096;
+
 /// What the daemon asks of a shim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "op")]
 pub enum Request {
     /// Let the created container run its program. Answered once the program was executed.
@@ -30,6 +36,14 @@ pub enum Request {
         signal: i32,
         /// Milliseconds until SIGKILL.
         grace_ms: u64,
+    },
+    /// Run a further program in the container, as the same user, with the same variables and limits.
+    /// Answered when it has ended.
+    Exec {
+        /// Program and arguments.
+        args: Vec<String>,
+        /// Milliseconds until it is killed.
+        timeout_ms: u64,
     },
     /// How it is.
     State,
@@ -54,6 +68,15 @@ pub enum Reply {
     Exited {
         /// How.
         status: ExitStatus,
+    },
+    /// A further program ended.
+    Executed {
+        /// Its exit code; 128 and the signal's number if one ended it.
+        code: i32,
+        /// The beginning of what it wrote.
+        output: String,
+        /// It was killed because its time was over.
+        timed_out: bool,
     },
     /// It could not be done.
     Failed {

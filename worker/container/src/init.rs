@@ -6,6 +6,7 @@
 
 mod environment;
 mod exec;
+pub(crate) mod join;
 mod pid1;
 mod privilege;
 
@@ -81,7 +82,7 @@ impl Init<'_> {
         let cwd = rootfs::ensure(&rootfs.root, &spec.cwd, Leaf::Directory)
             .during(Step::Cwd, &spec.cwd)?;
         let program = exec::Program::new(spec, environment::complete(spec, &hostname, &user.home))?;
-        self.wait_for(ADMITTED)?;
+        wait_for(&self.channel, ADMITTED)?;
         privilege::new_cgroup_namespace()?;
         rootfs::show_cgroups(&mut rootfs, spec)?;
         rootfs::protect(&rootfs, spec)?;
@@ -97,7 +98,7 @@ impl Init<'_> {
         drop(rootfs);
         syscall::close_on_exec_from(3).during(Step::Exec, "descriptors")?;
         self.say_ready()?;
-        self.wait_for(GO)?;
+        wait_for(&self.channel, GO)?;
         if spec.init {
             return pid1::run_as_child(&self.channel, &program);
         }
@@ -139,16 +140,17 @@ impl Init<'_> {
             .during(Step::Shim, "say ready")
             .map(drop)
     }
+}
 
-    fn wait_for(&self, expected: u8) -> Result<()> {
-        let mut word = [0];
-        loop {
-            match rustix::io::read(&self.channel, &mut word) {
-                Ok(1) if word[0] == expected => return Ok(()),
-                Ok(_) => return Err(Fault::refuse(Step::Shim, "wait", "the shim is gone")),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(Fault::errno(Step::Shim, "wait", errno)),
-            }
+/// Waits for one word of the shim's.
+fn wait_for(channel: &OwnedFd, expected: u8) -> Result<()> {
+    let mut word = [0];
+    loop {
+        match rustix::io::read(channel, &mut word) {
+            Ok(1) if word[0] == expected => return Ok(()),
+            Ok(_) => return Err(Fault::refuse(Step::Shim, "wait", "the shim is gone")),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Fault::errno(Step::Shim, "wait", errno)),
         }
     }
 }

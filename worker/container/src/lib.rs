@@ -25,7 +25,7 @@ mod syscall;
 mod user;
 
 #[cfg(feature = "client")]
-pub use client::{Container, Error, Runtime, RuntimeOptions, ShimSource};
+pub use client::{Container, Error, Executed, Runtime, RuntimeOptions, ShimSource};
 pub use error::{Fault, Step};
 pub use spec::ContainerSpec;
 pub use state::ExitStatus;

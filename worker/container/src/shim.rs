@@ -4,6 +4,7 @@
 //! and be replaced meanwhile; everything a later daemon needs is in the container's directory.
 
 mod clients;
+mod exec;
 mod launch;
 mod output;
 mod supervise;

@@ -67,13 +67,17 @@ pub(crate) fn monotonic_ms() -> u64 {
 /// `clone3` with the given flags: the child goes on where the parent does, in a copy of its memory.
 /// With `cgroup`, the child is born in that (version 2) cgroup.
 ///
+/// With `CLONE_PARENT` the child tells its end as this process would.
+///
 /// Must be called by a process with one thread only: that is what makes everything allowed in the
 /// child that is allowed in the parent. The shim is such a process.
 pub(crate) fn clone3(flags: i32, cgroup: Option<BorrowedFd<'_>>) -> rustix::io::Result<Forked> {
     // SAFETY: an all-zero clone_args is a valid one.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = u64::try_from(flags).map_err(|_| Errno::INVAL)?;
-    args.exit_signal = libc::SIGCHLD as u64;
+    if flags & libc::CLONE_PARENT == 0 {
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;

@@ -22,6 +22,18 @@ pub struct Container {
     inner: Arc<Inner>,
 }
 
+/// How a further program ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executed {
+    /// Its exit code; 128 and the signal's number if one ended it, and what a shell says when it
+    /// could not be run.
+    pub code: i32,
+    /// The beginning of what it wrote; at most [`crate::control::EXEC_OUTPUT_BYTES_MAX`].
+    pub output: String,
+    /// It was killed because its time was over.
+    pub timed_out: bool,
+}
+
 #[derive(Debug)]
 struct Inner {
     shared: Arc<Shared>,
@@ -94,6 +106,32 @@ impl Container {
         match self.ask_done(Request::Stop { signal, grace_ms }).await {
             Ok(()) | Err(Error::Ended(_)) => self.wait().await,
             Err(error) => Err(error),
+        }
+    }
+
+    /// Runs a further program in the running container and waits for its end, at most `timeout`.
+    pub async fn exec(&self, args: &[String], timeout: Duration) -> Result<Executed, Error> {
+        let request = Request::Exec {
+            args: args.to_vec(),
+            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        };
+        match self.ask(request).await? {
+            Some(Reply::Executed {
+                code,
+                output,
+                timed_out,
+            }) => Ok(Executed {
+                code,
+                output,
+                timed_out,
+            }),
+            Some(Reply::Failed { fault }) => Err(self.failed(fault)),
+            Some(Reply::Exited { .. }) => Err(Error::Ended(self.inner.id.clone())),
+            Some(other) => Err(self.unexpected(other)),
+            None => {
+                self.settle().await?;
+                Err(Error::Ended(self.inner.id.clone()))
+            }
         }
     }
 
@@ -188,7 +226,9 @@ impl Container {
             Some(Reply::Done) => Ok(()),
             Some(Reply::Failed { fault }) => Err(self.failed(fault)),
             Some(Reply::Exited { .. }) => Err(Error::Ended(self.inner.id.clone())),
-            Some(other @ Reply::State { .. }) => Err(self.unexpected(other)),
+            Some(other @ (Reply::State { .. } | Reply::Executed { .. })) => {
+                Err(self.unexpected(other))
+            }
             None => {
                 self.settle().await?;
                 Err(Error::Ended(self.inner.id.clone()))

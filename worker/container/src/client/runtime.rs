@@ -116,7 +116,7 @@ impl Runtime {
                 return Ok(Container::new(Arc::clone(&self.shared), id, pid));
             }
             Ok(Reply::Failed { fault }) => fault,
-            Ok(other @ (Reply::Done | Reply::Exited { .. })) => {
+            Ok(other @ (Reply::Done | Reply::Exited { .. } | Reply::Executed { .. })) => {
                 Fault::refuse(Step::Shim, id, format!("unexpected answer {other:?}"))
             }
             Err(error) => Fault::refuse(Step::Shim, id, reap::last_words(&dir, &error)),

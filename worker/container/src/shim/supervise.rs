@@ -2,6 +2,7 @@
 
 use super::SIGNALS;
 use super::clients::Clients;
+use super::exec::Execs;
 use super::launch::{Launched, read_message};
 use super::output::Output;
 use crate::cgroup::Cgroup;
@@ -33,6 +34,7 @@ struct Supervisor {
     signals: OwnedFd,
     listener: UnixListener,
     clients: Clients,
+    execs: Execs,
     outputs: [Output; 2],
     writer: Writer,
     /// Why the program could not be executed.
@@ -65,6 +67,7 @@ pub(super) fn supervise(launched: Launched) -> Result<()> {
         signals: syscall::signal_descriptor(&SIGNALS).during(Step::Shim, "signals")?,
         listener,
         clients: Clients::default(),
+        execs: Execs::default(),
         outputs: [
             output(stdout, Stream::Stdout)?,
             output(stderr, Stream::Stderr)?,
@@ -101,6 +104,7 @@ impl Supervisor {
                 self.trim_at_ms = Some(now_ms + TRIM_AFTER_MS);
             }
         }
+        self.execs.pump(now_ms);
         self.listen_to_init();
         self.clients.accept(&self.listener);
         for (client, request) in self.clients.read() {
@@ -116,6 +120,7 @@ impl Supervisor {
             watched.push(self.listener.as_fd());
         }
         watched.extend(self.outputs.iter().filter_map(Output::pipe));
+        watched.extend(self.execs.pipes());
         // The channel only matters once the program is being executed; before, it is silent.
         watched.extend(self.channel.iter().map(|channel| channel.as_fd()));
         watched.extend(self.clients.streams());
@@ -123,7 +128,7 @@ impl Supervisor {
             .into_iter()
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
-        let deadline_ms = [self.kill_at_ms, self.trim_at_ms]
+        let deadline_ms = [self.kill_at_ms, self.trim_at_ms, self.execs.deadline_ms()]
             .into_iter()
             .flatten()
             .min();
@@ -174,6 +179,10 @@ impl Supervisor {
             },
             Request::Signal { signal } => self.send(signal),
             Request::Stop { signal, grace_ms } => self.stop(signal, grace_ms),
+            Request::Exec { args, timeout_ms } => match self.exec(client, &args, timeout_ms) {
+                Ok(()) => return,
+                Err(fault) => Reply::Failed { fault },
+            },
             Request::State => Reply::State {
                 phase: self.phase,
                 pid: self.pid,
@@ -195,6 +204,16 @@ impl Supervisor {
         self.phase = Phase::Running;
         self.trim_at_ms = Some(syscall::monotonic_ms() + TRIM_AFTER_MS);
         Ok(())
+    }
+
+    fn exec(&mut self, client: u64, args: &[String], timeout_ms: u64) -> Result<()> {
+        if self.phase != Phase::Running {
+            let reason = "the container does not run";
+            return Err(Fault::refuse(Step::Exec, "a further program", reason));
+        }
+        self.trim_at_ms = Some(syscall::monotonic_ms() + TRIM_AFTER_MS);
+        self.execs
+            .start(client, self.pid, &self.cgroup, args, timeout_ms)
     }
 
     fn send(&self, signal: i32) -> Reply {
@@ -221,13 +240,16 @@ impl Supervisor {
         self.send(signal)
     }
 
-    /// Reaps whoever has ended: the first process, and orphans of processes that entered the
-    /// container from outside.
-    fn reap(&self) -> Option<WaitStatus> {
+    /// Reaps whoever has ended: the first process, further programs, and orphans of processes that
+    /// entered the container from outside.
+    fn reap(&mut self) -> Option<WaitStatus> {
         loop {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) if pid.as_raw_pid() == self.pid => return Some(status),
-                Ok(Some(_)) => {}
+                Ok(Some((pid, status))) => {
+                    self.execs
+                        .ended(pid.as_raw_pid(), status, &mut self.clients);
+                }
                 Ok(None) | Err(_) => return None,
             }
         }
@@ -255,7 +277,9 @@ impl Supervisor {
             };
             self.clients.answer(client, &reply);
         }
-        self.clients.tell_end(&Reply::Exited { status });
+        let exited = Reply::Exited { status };
+        self.execs.tell_end(&mut self.clients, &exited);
+        self.clients.tell_end(&exited);
         // Who connects from now on is turned away and looks into the directory.
         let _ = std::fs::remove_file(SOCKET_FILE);
         self.cgroup.remove().and(written.map(drop))

@@ -6,6 +6,7 @@
 
 mod cgroups;
 mod differential;
+mod exec;
 mod exit;
 mod harness;
 mod hostile;

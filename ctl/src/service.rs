@@ -2,6 +2,7 @@
 
 mod create;
 mod flags;
+mod health;
 mod inspect;
 mod logs;
 mod ls;

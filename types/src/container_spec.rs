@@ -47,6 +47,8 @@ pub struct ContainerSpec {
     pub capability_drop: Vec<String>,
     /// Resource limits of the processes.
     pub ulimits: Vec<Ulimit>,
+    /// How to tell whether the container works; none takes the image's.
+    pub healthcheck: Option<Healthcheck>,
     /// Secrets its tasks see.
     pub secrets: Vec<SecretReference>,
     /// Configs its tasks see.
@@ -59,6 +61,38 @@ impl ContainerSpec {
     pub fn stop_grace(&self) -> Duration {
         self.stop_grace_period.unwrap_or(STOP_GRACE_DEFAULT)
     }
+}
+
+/// How to tell whether a container works; zero durations and counts mean the defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Healthcheck {
+    /// `["NONE"]`, `["CMD", …]` or `["CMD-SHELL", command]`; empty inherits the image's.
+    #[serde(deserialize_with = "null_as_default")]
+    pub test: Vec<String>,
+    /// Time between checks; 30 s by default.
+    #[serde(with = "crate::duration")]
+    pub interval: Duration,
+    /// Time one check may take; 30 s by default.
+    #[serde(with = "crate::duration")]
+    pub timeout: Duration,
+    /// Time after the start in which failures do not count; none by default.
+    #[serde(with = "crate::duration")]
+    pub start_period: Duration,
+    /// Time between checks until the first good one within the start period; 5 s by default.
+    #[serde(with = "crate::duration")]
+    pub start_interval: Duration,
+    /// Failures in a row that make the container unhealthy; 3 by default.
+    pub retries: u32,
+}
+
+/// Documents of images may say `null` for what is empty.
+fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A file system mounted into the container.

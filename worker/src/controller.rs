@@ -12,6 +12,7 @@ use types::{Task, TaskId};
 
 use crate::blocking::blocking;
 use crate::container_executor::Shared;
+use crate::health::Probe;
 use crate::logs;
 use crate::plan::{self, Plan};
 use crate::records::Record;
@@ -97,9 +98,25 @@ impl Controller for ContainerController {
                 Err(error) => return Err(passing(error)),
             }
         }
-        match self.inner.look_for_exit(&container)? {
-            Some(exit) => judge(&exit).map(drop),
-            None => Ok(()),
+        if let Some(exit) = self.inner.look_for_exit(&container)? {
+            return judge(&exit).map(drop);
+        }
+        let Some(probe) = self.inner.probe().await else {
+            return Ok(());
+        };
+        // The task runs only once its container works (S8.43). One that ends before that is found
+        // by the wait that follows.
+        let healthy = tokio::select! {
+            healthy = probe.until_healthy(&container) => healthy,
+            exit = container.wait() => {
+                let exit = exit.map_err(passing)?;
+                self.inner.note_exit(&exit);
+                return judge(&exit).map(drop);
+            }
+        };
+        match healthy {
+            Ok(()) => Ok(()),
+            Err(why) => Err(self.end_unhealthy(&why).await?),
         }
     }
 
@@ -107,8 +124,18 @@ impl Controller for ContainerController {
         let Some(container) = self.inner.find().await? else {
             return Err(self.inner.gone());
         };
-        // As long as nobody knows better, the container runs.
-        let exit = container.wait().await.map_err(passing)?;
+        // As long as nobody knows better, the container runs, and works.
+        let ended = container.wait();
+        let exit = match self.inner.probe().await {
+            None => ended.await,
+            Some(probe) => tokio::select! {
+                exit = ended => exit,
+                why = probe.until_unhealthy(&container) => {
+                    return Err(self.end_unhealthy(&why).await?);
+                }
+            },
+        };
+        let exit = exit.map_err(passing)?;
         self.inner.note_exit(&exit);
         judge(&exit)
     }
@@ -183,7 +210,30 @@ impl Controller for ContainerController {
     }
 }
 
+impl ContainerController {
+    /// Stops a container that does not work, and says what that means for its task.
+    async fn end_unhealthy(&self, why: &str) -> Result<Error, Error> {
+        tracing::warn!(task = %self.inner.id, why, "an unhealthy container is stopped");
+        self.shutdown().await?;
+        Ok(Error::Fatal(format!("unhealthy container: {why}")))
+    }
+}
+
 impl Inner {
+    /// How to tell whether the container works, if anyone wants to know.
+    async fn probe(self: &Arc<Self>) -> Option<Probe> {
+        let inner = Arc::clone(self);
+        blocking(move || {
+            let record = inner.shared.records.get(inner.id)?;
+            let config = inner.shared.images.config(&record.image).ok();
+            let of_image = config
+                .as_ref()
+                .and_then(|config| config.healthcheck.as_ref());
+            Probe::new(inner.task().spec.container.healthcheck.as_ref(), of_image)
+        })
+        .await
+    }
+
     fn task(&self) -> Arc<Task> {
         lock(&self.task).clone()
     }

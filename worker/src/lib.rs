@@ -16,6 +16,7 @@ mod blocking;
 mod container_executor;
 mod controller;
 mod error;
+mod health;
 mod logs;
 mod machine;
 mod options;

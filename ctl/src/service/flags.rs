@@ -10,6 +10,7 @@ use types::task::RestartCondition;
 use types::update::{FailureAction, UpdateConfig, UpdateOrder};
 use types::{ServiceSpec, TaskSpec};
 
+use super::health::HealthFlags;
 use crate::error::Error;
 use crate::parse::amount::{bytes, nano_cpus};
 use crate::parse::duration::duration;
@@ -45,6 +46,8 @@ pub(crate) struct SpecFlags {
     /// Time between that signal and the end (default 10s)
     #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
     stop_grace_period: Option<Duration>,
+    #[command(flatten)]
+    health: HealthFlags,
     #[command(flatten)]
     resources: ResourceFlags,
     #[command(flatten)]
@@ -197,6 +200,7 @@ impl SpecFlags {
         if let Some(entrypoint) = self.entrypoint {
             container.command = command("entrypoint", &entrypoint)?;
         }
+        self.health.apply(container)?;
         set(&mut container.hostname, self.hostname);
         set(&mut container.user, self.user);
         set(&mut container.dir, self.workdir);

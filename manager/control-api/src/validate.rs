@@ -5,7 +5,7 @@
 
 mod cluster;
 mod container;
-mod endpoint;
+mod health;
 mod image;
 mod mount;
 mod network;
@@ -23,7 +23,7 @@ use types::{Labels, NodeSpec, ServiceSpec};
 
 pub use cluster::cluster_spec;
 pub use container::container_spec;
-pub use endpoint::endpoint;
+pub use health::healthcheck;
 pub use image::image_reference;
 pub use mount::mounts;
 pub use network::{is_reserved_label, network_spec};

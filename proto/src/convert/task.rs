@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use types::container_spec::{Mount, MountKind, Ulimit};
+use types::container_spec::{Healthcheck, Mount, MountKind, Ulimit};
 use types::task::{
     ContainerStatus, Limits, Placement, ResourceRequirements, RestartCondition, RestartPolicy,
 };
@@ -245,6 +245,7 @@ impl From<&ContainerSpec> for objects::ContainerSpec {
             capability_add: spec.capability_add.clone(),
             capability_drop: spec.capability_drop.clone(),
             ulimits: spec.ulimits.iter().map(Into::into).collect(),
+            healthcheck: spec.healthcheck.as_ref().map(Into::into),
             secrets: spec.secrets.iter().map(Into::into).collect(),
             configs: spec.configs.iter().map(Into::into).collect(),
         }
@@ -272,9 +273,36 @@ impl TryFrom<objects::ContainerSpec> for ContainerSpec {
             capability_add: message.capability_add,
             capability_drop: message.capability_drop,
             ulimits: message.ulimits.into_iter().map(Into::into).collect(),
+            healthcheck: message.healthcheck.map(Into::into),
             secrets: all(message.secrets)?,
             configs: all(message.configs)?,
         })
+    }
+}
+
+impl From<&Healthcheck> for objects::Healthcheck {
+    fn from(check: &Healthcheck) -> Self {
+        Self {
+            test: check.test.clone(),
+            interval: nanos(check.interval),
+            timeout: nanos(check.timeout),
+            start_period: nanos(check.start_period),
+            start_interval: nanos(check.start_interval),
+            retries: check.retries,
+        }
+    }
+}
+
+impl From<objects::Healthcheck> for Healthcheck {
+    fn from(message: objects::Healthcheck) -> Self {
+        Self {
+            test: message.test,
+            interval: Duration::from_nanos(message.interval),
+            timeout: Duration::from_nanos(message.timeout),
+            start_period: Duration::from_nanos(message.start_period),
+            start_interval: Duration::from_nanos(message.start_interval),
+            retries: message.retries,
+        }
     }
 }
 

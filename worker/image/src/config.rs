@@ -1,10 +1,10 @@
 //! The configuration of an image: what a container made from it runs by default.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use types::Timestamp;
+use types::container_spec::Healthcheck;
 
 use crate::digest::Digest;
 use crate::platform::Platform;
@@ -72,29 +72,6 @@ pub struct ImageConfig {
     /// How to tell whether the container works.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
-}
-
-/// Docker's health check; zero durations and counts mean the defaults of whoever runs it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Healthcheck {
-    /// `["NONE"]`, `["CMD", …]` or `["CMD-SHELL", command]`; empty inherits.
-    #[serde(deserialize_with = "null_as_default")]
-    pub test: Vec<String>,
-    /// Time between checks.
-    #[serde(with = "types::duration")]
-    pub interval: Duration,
-    /// Time one check may take.
-    #[serde(with = "types::duration")]
-    pub timeout: Duration,
-    /// Time after the start in which failures do not count.
-    #[serde(with = "types::duration")]
-    pub start_period: Duration,
-    /// Time between checks during the start period.
-    #[serde(with = "types::duration")]
-    pub start_interval: Duration,
-    /// Failures in a row that make the container unhealthy.
-    pub retries: u32,
 }
 
 /// The document whose digest is the image's id, as far as this store reads it.
@@ -212,7 +189,7 @@ mod tests {
         assert!(config.entrypoint.is_empty() && config.env.is_empty());
         assert_eq!(config.exposed_ports, ["443/tcp", "80/tcp"]);
         let interval = config.healthcheck.as_ref().map(|h| h.interval);
-        assert_eq!(interval, Some(Duration::from_secs(5)));
+        assert_eq!(interval, Some(std::time::Duration::from_secs(5)));
         assert_eq!(document.created_at(), Timestamp::from_secs(1_700_000_000));
         let again = serde_json::to_string(config).expect("writable");
         assert!(

@@ -35,7 +35,7 @@ mod store;
 mod tree;
 mod unpack;
 
-pub use config::{Healthcheck, ImageConfig};
+pub use config::ImageConfig;
 pub use database::Removed;
 pub use details::{ImageDetails, ImageSummary, LayerDigests};
 pub use digest::{Digest, ImageId};

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use types::ContainerSpec;
 use types::container_spec::Ulimit;
 
-use super::{Checked, Invalid, hostname, image_reference, labels, mounts, stop_signal, text, user};
+use super::{
+    Checked, Invalid, healthcheck, hostname, image_reference, labels, mounts, stop_signal, text,
+    user,
+};
 
 /// Resource limits of processes, by the names of `ulimit`.
 const ULIMITS: [&str; 15] = [
@@ -89,7 +92,8 @@ pub fn container_spec(spec: &ContainerSpec) -> Checked {
     mounts("ContainerSpec.Mounts", &spec.mounts)?;
     capabilities("ContainerSpec.CapabilityAdd", &spec.capability_add)?;
     capabilities("ContainerSpec.CapabilityDrop", &spec.capability_drop)?;
-    ulimits(&spec.ulimits)
+    ulimits(&spec.ulimits)?;
+    spec.healthcheck.as_ref().map_or(Ok(()), healthcheck)
 }
 
 fn texts(field: &str, texts: &[String]) -> Checked {

@@ -87,7 +87,7 @@ impl Execs {
             return Err(Fault::refuse(
                 Step::Exec,
                 "enter the container",
-                &said(&pipe),
+                said(&pipe),
             ));
         };
         self.0.push(Exec {

@@ -3,6 +3,7 @@
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use types::Timestamp;
+use types::node::KeyDigest;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::oid_registry::{
     OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_SIG_ECDSA_WITH_SHA256,
@@ -16,7 +17,7 @@ use crate::{Certified, ClientIdentity, Error, PeerIdentity, Subject};
 /// Largest request that is looked at, in bytes of PEM. Ours have about 400.
 pub(crate) const CSR_LEN_MAX: usize = 16 * 1024;
 
-const NODE: &str = "the node certificate";
+pub(crate) const NODE: &str = "the node certificate";
 const CLIENT: &str = "the client certificate";
 pub(crate) const ROOT: &str = "the root certificate";
 
@@ -97,6 +98,13 @@ pub(crate) fn parse_certified(der: &[u8]) -> Result<Certified, Error> {
         cluster_id,
         cert_not_after: timestamp(cert.validity().not_after),
     }))
+}
+
+/// What the key of a certificate is known by.
+pub(crate) fn key_digest(der: &[u8]) -> Result<KeyDigest, Error> {
+    let cert = parse(der).map_err(|why| Error::Certificate { what: NODE, why })?;
+    let key = &cert.public_key().subject_public_key.data;
+    Ok(KeyDigest(crate::bundle::digest(key)))
 }
 
 /// What a signer needs to know of its own root.

@@ -9,10 +9,10 @@ use types::node::TlsInfo;
 use types::{ClusterId, NodeId, NodeRole, Timestamp};
 
 use crate::certificate::{Leaf, certificates, parse_leaf};
-use crate::{Error, Issuer, PeerIdentity, PrivateKey, RootBundle, Subject};
+use crate::{BACKDATE, Error, Issuer, PeerIdentity, PrivateKey, RootBundle, Subject};
 
 /// Longest chain that is accepted: leaf, cross-signed intermediate, and room.
-const CHAIN_LEN_MAX: usize = 4;
+pub(crate) const CHAIN_LEN_MAX: usize = 4;
 
 /// Key, chain and roots that belong together. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -64,6 +64,14 @@ impl Identity {
         Self::from_parts(Arc::clone(&self.key), &self.chain_pem, roots)
     }
 
+    /// The same node and key with another certificate.
+    ///
+    /// # Errors
+    /// As for [`Identity::new`].
+    pub fn with_certificate(&self, chain_pem: &str, roots: RootBundle) -> Result<Self, Error> {
+        Self::from_parts(Arc::clone(&self.key), chain_pem, roots)
+    }
+
     /// What the certificate says.
     #[must_use]
     pub fn subject(&self) -> Subject {
@@ -112,16 +120,21 @@ impl Identity {
         now >= self.leaf.not_after
     }
 
-    /// When to ask for the next certificate: after 50 to 80 % of the validity (S11.05).
+    /// When to ask for the next certificate: after 50 to 80 % of its life since it was issued
+    /// (S11.05), which is [`BACKDATE`] after the begin of its validity.
     ///
     /// `random` is any number; nodes that joined together drift apart by it.
     #[must_use]
     pub fn renew_at(&self, random: u32) -> Timestamp {
-        let validity = self.leaf.not_after.since(self.leaf.not_before);
+        let backdated = self.leaf.not_before.plus(BACKDATE);
+        let issued = if backdated < self.leaf.not_after {
+            backdated
+        } else {
+            self.leaf.not_before
+        };
+        let life = self.leaf.not_after.since(issued);
         let share = 0.5 + 0.3 * (f64::from(random) / f64::from(u32::MAX));
-        self.leaf
-            .not_before
-            .plus(Duration::from_secs(validity.mul_f64(share).as_secs()))
+        issued.plus(life.mul_f64(share))
     }
 
     /// Whom this node trusts and who issued its certificate, for others to see.
@@ -162,7 +175,7 @@ impl Identity {
 }
 
 /// Checks the signatures of the chain at a moment when it was surely valid, its last second.
-fn check_issuer(
+pub(crate) fn check_issuer(
     chain: &[CertificateDer<'static>],
     leaf: &Leaf,
     roots: &RootBundle,

@@ -18,6 +18,7 @@ mod certificate;
 mod error;
 mod files;
 mod identity;
+mod issued;
 mod issuer;
 mod key;
 mod key_file;
@@ -29,6 +30,7 @@ mod token;
 mod unlock_key;
 
 pub mod authorize;
+pub mod external;
 pub mod tls;
 pub mod unix;
 
@@ -36,6 +38,7 @@ pub use bundle::RootBundle;
 pub use error::Error;
 pub use files::{FilesError, NodeFiles};
 pub use identity::Identity;
+pub use issued::{chain_key_digest, check_issued, csr_key_digest};
 pub use issuer::Issuer;
 pub use key::PrivateKey;
 pub use key_file::{DataKey, KeyFile, KeyFileError};

@@ -23,10 +23,11 @@ pub const NODE_VALIDITY_MIN: Duration = Duration::from_secs(3600);
 /// How far back validity begins, for peers whose clocks are behind (SwarmKit `CertBackdate`).
 pub const BACKDATE: Duration = Duration::from_secs(3600);
 
-/// The validity used when the cluster's settings ask for `asked`.
+/// The validity used when the cluster's settings ask for `asked`. `min` is [`NODE_VALIDITY_MIN`]
+/// but in tests that cannot wait so long.
 #[must_use]
-pub fn effective_validity(asked: Duration) -> Duration {
-    if asked < NODE_VALIDITY_MIN {
+pub fn effective_validity(asked: Duration, min: Duration) -> Duration {
+    if asked < min {
         NODE_VALIDITY_DEFAULT
     } else {
         asked
@@ -108,8 +109,7 @@ impl RootCa {
     /// Nothing but the public key is taken from the request: names, extensions and wishes to be an
     /// authority in it have no effect. Returns the chain as PEM, the node's certificate first.
     ///
-    /// A `validity` under [`NODE_VALIDITY_MIN`] gives [`NODE_VALIDITY_DEFAULT`]; a certificate never
-    /// outlives its root.
+    /// It is valid for `validity` ([`effective_validity`]), but never outlives its root.
     ///
     /// # Errors
     /// When the request is damaged, is not signed by its own key, or is not for an ECDSA P-256 key.
@@ -123,8 +123,7 @@ impl RootCa {
         let public_key = public_key_of_csr(csr_pem)?;
         let mut params = node_params(subject)?;
         params.serial_number = Some(random_serial()?);
-        (params.not_before, params.not_after) =
-            validity_period(now, effective_validity(validity), self.not_after);
+        (params.not_before, params.not_after) = validity_period(now, validity, self.not_after);
         let cert = params
             .signed_by(&public_key, &self.issuer)
             .map_err(Error::Sign)?;

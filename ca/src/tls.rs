@@ -5,6 +5,7 @@
 //! connections that are open stay as they are, which is why [`crate::authorize`] looks at each RPC.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use rustls::crypto::CryptoProvider;
@@ -18,6 +19,7 @@ mod config;
 mod connection;
 mod connections;
 mod error;
+mod https;
 mod incoming;
 mod socket;
 mod waiting;
@@ -48,6 +50,8 @@ struct Current {
 #[derive(Clone)]
 pub struct Tls {
     current: Arc<ArcSwapOption<Current>>,
+    /// Counts the identities it has spoken for.
+    generation: Arc<AtomicU64>,
 }
 
 impl Tls {
@@ -59,6 +63,7 @@ impl Tls {
     pub fn new(identity: Option<Identity>) -> Result<Self, Error> {
         let tls = Self {
             current: Arc::default(),
+            generation: Arc::default(),
         };
         if let Some(identity) = identity {
             tls.swap(identity)?;
@@ -78,7 +83,15 @@ impl Tls {
             server,
             client,
         })));
+        self.generation.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    /// Grows with each swap: a connection made at a lower one shows a certificate that was replaced,
+    /// and should be replaced as well before that one runs out.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Speaks for nobody from now on, as after leaving the cluster.

@@ -33,6 +33,8 @@ pub const RULES: &[Rule] = &[
     // The token, or the certificate presented, decides what is issued.
     ("/swarm.ca.v1.Ca/GetRootCertificate", ANYONE),
     ("/swarm.ca.v1.Ca/IssueNodeCertificate", ANYONE),
+    // Signed by the key that the managers know the node by.
+    ("/swarm.ca.v1.Ca/ReissueNodeCertificate", ANYONE),
     // Agents speak only for the node of their certificate.
     ("/swarm.dispatcher.v1.Dispatcher/Session", NODES),
     ("/swarm.logs.v1.LogBroker/Publish", NODES),

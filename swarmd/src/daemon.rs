@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ca::{
-    FilesError, Identity, JoinToken, KeyFileError, NodeFiles, PrivateKey, RootCa, Subject,
-    UnlockKey,
+    Identity, JoinToken, NodeFiles, PrivateKey, RootCa, Subject, UnlockKey, chain_key_digest,
+    effective_validity,
 };
 use image::ImageStore;
 use tokio::sync::{Mutex, MutexGuard, watch};
@@ -109,6 +109,7 @@ impl Daemon {
             control,
             view,
             timing: options.raft,
+            cert_expiry_min: options.cert_expiry_min,
             tasks: TaskTracker::new(),
         });
         let inner = Arc::new(Inner {
@@ -203,9 +204,6 @@ impl Inner {
         let Some(identity) = self.environment.files.load()? else {
             return Ok(None);
         };
-        if identity.is_expired(Timestamp::now()) {
-            return Err(Error::Expired);
-        }
         let settings = self.environment.state_dir.settings()?.unwrap_or_default();
         Node::resume(self.environment.clone(), identity, settings)
             .await
@@ -247,7 +245,8 @@ impl Inner {
 
     pub(crate) async fn init(&self, request: Init) -> Result<Initialized, Error> {
         let mut place = self.vacancy().await?;
-        control_api::validate::cluster_spec(&request.spec)?;
+        let cert_expiry_min = self.environment.cert_expiry_min;
+        control_api::validate::cluster_spec(&request.spec, cert_expiry_min)?;
         let machine = interfaces::of_this_machine().map_err(|error| Error::Field {
             field: "advertise address",
             problem: format!("the addresses of this machine cannot be read: {error}"),
@@ -265,7 +264,7 @@ impl Inner {
             identity,
             cluster,
             node,
-        } = found(request)?;
+        } = found(request, cert_expiry_min)?;
         let node_id = node.id;
         let worker_token = cluster.root_ca.worker_token.clone();
         let unlock_key = cluster.lock.unlock_key.clone();
@@ -445,7 +444,7 @@ struct Founding {
     node: NodeObject,
 }
 
-fn found(request: Init) -> Result<Founding, Error> {
+fn found(request: Init, cert_expiry_min: Duration) -> Result<Founding, Error> {
     let now = Timestamp::now();
     let root = RootCa::generate(now)?;
     let bundle = root.bundle().clone();
@@ -469,7 +468,7 @@ fn found(request: Init) -> Result<Founding, Error> {
         access: types::access::Access::default(),
     };
     let role = NodeRole::Manager;
-    let node = NodeObject {
+    let mut node = NodeObject {
         id: NodeId::generate(&mut RandomIds),
         meta: Meta::default(),
         spec: NodeSpec {
@@ -493,9 +492,10 @@ fn found(request: Init) -> Result<Founding, Error> {
     let chain = root.issue(
         &key.csr_pem()?,
         &subject,
-        cluster.spec.node_cert_expiry,
+        effective_validity(cluster.spec.node_cert_expiry, cert_expiry_min),
         now,
     )?;
+    node.certificate.keys = vec![chain_key_digest(&chain)?];
     Ok(Founding {
         identity: Identity::new(key, &chain, bundle)?,
         cluster,

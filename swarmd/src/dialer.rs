@@ -27,6 +27,11 @@ impl raft::Dialer for RaftDialer {
             .connect(addr, ExpectRole::Manager, &DialOptions::default())
             .await?)
     }
+
+    /// A connection outlives the certificate it was made with, but is then refused.
+    fn generation(&self) -> u64 {
+        self.0.generation()
+    }
 }
 
 /// Reaches managers for the agent, and notices when they say that this node was removed.

@@ -113,11 +113,15 @@ pub enum Error {
         /// The limit.
         after: Duration,
     },
-    /// The certificate ran out while the node was off (S19.09).
-    #[error(
-        "the certificate of this node has expired: use `swarmctl leave --force` and join again"
-    )]
-    Expired,
+    /// The roots a manager shows do not follow from those this node trusts.
+    #[error("the root of {addr} is not one that follows from those this node trusts")]
+    Lineage {
+        /// The manager.
+        addr: String,
+        /// What is wrong with it.
+        #[source]
+        source: ca::Error,
+    },
     /// The address to listen at cannot be used.
     #[error("cannot listen at {addr}")]
     Listen {
@@ -173,7 +177,7 @@ impl Error {
             | Self::NotLocked
             | Self::LeaveLocked
             | Self::LeaveNeedsForce(_)
-            | Self::Expired
+            | Self::Lineage { .. }
             | Self::Listen { .. } => Code::FailedPrecondition,
             Self::Field { .. }
             | Self::Address(_)

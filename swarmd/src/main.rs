@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -64,6 +65,17 @@ struct Arguments {
         default_value = LOG_DEFAULT
     )]
     log: String,
+
+    /// Shortest life of node certificates in seconds, for tests that cannot wait for an hour
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "SWARMD_CERT_EXPIRY_MIN",
+        default_value_t = ca::NODE_VALIDITY_MIN.as_secs(),
+        value_parser = clap::value_parser!(u64).range(1..),
+        hide = true
+    )]
+    cert_expiry_min: u64,
 
     #[command(flatten)]
     raft: RaftArguments,
@@ -131,6 +143,7 @@ impl Arguments {
                 shim: self.shim,
                 cgroup_parent: self.cgroup_parent,
             },
+            cert_expiry_min: Duration::from_secs(self.cert_expiry_min),
             raft: RaftTiming {
                 heartbeat_ms: self.raft.raft_heartbeat,
                 election_min_ms: self.raft.raft_election_min,

@@ -69,6 +69,7 @@ pub(crate) struct Context {
     pub(crate) raft_dir: std::path::PathBuf,
     pub(crate) advertise_addr: String,
     pub(crate) timing: RaftTiming,
+    pub(crate) cert_expiry_min: Duration,
 }
 
 /// A running manager.
@@ -76,6 +77,7 @@ pub(crate) struct ManagerSide {
     member: Member,
     api: ControlApi,
     group: Group,
+    signer: Signer,
     settled: watch::Receiver<bool>,
     exposed: Arc<Notify>,
     stop: CancellationToken,
@@ -110,17 +112,25 @@ impl ManagerSide {
         ));
         let status = Arc::new(group.clone());
         let api = ControlApi::new(member.store().clone(), proposer.clone(), status, logs);
+        let api = api.with_identity(context.tls.clone(), context.cert_expiry_min);
+        let signer = Signer::new(signer::Options {
+            store: member.store().clone(),
+            proposer: proposer.clone(),
+            tls: context.tls.clone(),
+            validity_min: context.cert_expiry_min,
+        });
         let (settled_tx, settled) = watch::channel(false);
         let mut this = Self {
             member,
             api,
             group,
+            signer,
             settled,
             exposed: Arc::default(),
             stop: CancellationToken::new(),
             tasks: JoinSet::new(),
         };
-        this.serve(&context.tls, listener, proposer.clone(), &parts);
+        this.serve(&context.tls, listener, &parts);
         this.lead(parts.list());
         let begun = match begin {
             Begin::Found(objects) => this
@@ -160,6 +170,11 @@ impl ManagerSide {
     /// The group as this manager sees it.
     pub(crate) fn group(&self) -> &Group {
         &self.group
+    }
+
+    /// What certifies nodes, this one as well.
+    pub(crate) fn signer(&self) -> &Signer {
+        &self.signer
     }
 
     /// The store and Raft.
@@ -236,13 +251,7 @@ impl ManagerSide {
         Ok(())
     }
 
-    fn serve(
-        &mut self,
-        tls: &Tls,
-        listener: TcpListener,
-        proposer: Arc<dyn Propose>,
-        parts: &leader_parts::LeaderParts,
-    ) {
+    fn serve(&mut self, tls: &Tls, listener: TcpListener, parts: &leader_parts::LeaderParts) {
         let store = self.member.store().clone();
         let registry = authorize::registry(store.clone());
         let connections = Connections::new(registry.clone());
@@ -256,8 +265,7 @@ impl ManagerSide {
             .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
             .layer(layer)
             .add_service(
-                CaServer::new(Signer::new(store, proposer))
-                    .max_decoding_message_size(CA_REQUEST_BYTES_MAX),
+                CaServer::new(self.signer.clone()).max_decoding_message_size(CA_REQUEST_BYTES_MAX),
             )
             .add_service(self.member.raft().grpc_service())
             .add_service(parts.dispatcher.clone().into_service())

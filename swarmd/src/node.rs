@@ -8,6 +8,7 @@ mod actor;
 pub(crate) use actor::listen;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent::NodeNotice;
 use ca::{Identity, NodeFiles, Tls};
@@ -33,6 +34,7 @@ pub(crate) struct Environment {
     pub(crate) control: ControlSwitch,
     pub(crate) view: watch::Sender<View>,
     pub(crate) timing: RaftTiming,
+    pub(crate) cert_expiry_min: Duration,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -87,6 +89,7 @@ impl Node {
         settings: Settings,
     ) -> Result<Self, Error> {
         let mut actor = actor::Actor::new(environment, identity, settings)?;
+        actor.renew_if_expired().await;
         actor.adjust().await;
         Ok(Self::run(actor))
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use container::ShimSource;
 use executor::Executor;
@@ -30,6 +31,9 @@ pub struct Options {
     pub executor: ExecutorChoice,
     /// How the managers' group keeps time.
     pub raft: RaftTiming,
+    /// Shortest life of node certificates that may be asked for: [`ca::NODE_VALIDITY_MIN`] but in
+    /// tests that cannot wait so long.
+    pub cert_expiry_min: Duration,
 }
 
 /// How the managers' group keeps time; all managers of a swarm should have the same.

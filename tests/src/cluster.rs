@@ -274,6 +274,7 @@ impl Machine {
             engine_labels: [].into(),
             executor: ExecutorChoice::Given(std::sync::Arc::new(self.executor.clone())),
             raft: RaftTiming::default(),
+            cert_expiry_min: Duration::from_secs(1),
         }
     }
 

@@ -91,6 +91,22 @@ impl RootCa {
     }
 }
 
+impl RootCa {
+    /// Asks somebody else to vouch for this root: a request with its name, signed by its key.
+    ///
+    /// # Errors
+    /// When its name cannot be written again or its key cannot sign.
+    pub fn request_pem(&self) -> Result<String, Error> {
+        let root =
+            parse(&self.bundle.certs()[0]).map_err(|why| Error::Certificate { what: ROOT, why })?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name =
+            name_of(&root).map_err(|why| Error::Certificate { what: ROOT, why })?;
+        let request = params.serialize_request(self.issuer.key());
+        request.and_then(|it| it.pem()).map_err(Error::Sign)
+    }
+}
+
 /// The subject, attribute by attribute, with the same kinds of text.
 fn name_of(cert: &X509Certificate<'_>) -> Result<DistinguishedName, String> {
     let name: &X509Name<'_> = cert.subject();

@@ -155,7 +155,7 @@ fn a_node_certificate_says_exactly_what_it_should() {
 }
 
 #[test]
-fn validity_has_a_floor_and_ends_with_the_root() {
+fn validity_is_what_was_asked_and_ends_with_the_root() {
     let root = RootCa::generate(NOW).unwrap();
     let csr = PrivateKey::generate().unwrap().csr_pem().unwrap();
     let end_after_s = |validity_s: u64| {
@@ -165,16 +165,31 @@ fn validity_has_a_floor_and_ends_with_the_root() {
             .unwrap();
         said(&der_of(&chain)).not_after - now_s()
     };
-    let default_s = 2160 * HOUR_S;
     for (asked_s, given_s) in [
-        (0, default_s),
-        (3599, default_s),
+        (60, 60),
         (3600, 3600),
         (7200, 7200),
         (40 * 365 * 86_400, 630_720_000),
         (u64::MAX, 630_720_000),
     ] {
         assert_eq!(end_after_s(asked_s), given_s, "{asked_s}");
+    }
+}
+
+#[test]
+fn a_life_below_the_shortest_gives_the_default() {
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    for (asked, min, given) in [
+        (Duration::ZERO, NODE_VALIDITY_MIN, hours(2160)),
+        (Duration::from_secs(3599), NODE_VALIDITY_MIN, hours(2160)),
+        (hours(1), NODE_VALIDITY_MIN, hours(1)),
+        (
+            Duration::from_secs(5),
+            Duration::from_secs(5),
+            Duration::from_secs(5),
+        ),
+    ] {
+        assert_eq!(effective_validity(asked, min), given, "{asked:?} {min:?}");
     }
 }
 

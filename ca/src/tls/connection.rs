@@ -11,9 +11,10 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
+use types::node::KeyDigest;
 
 use super::connections::{Connections, Line, Place};
-use crate::certificate::parse_certified;
+use crate::certificate::{key_digest, parse_certified};
 use crate::{Certified, Error};
 
 /// Where a connection comes from and whose certificate it showed; in the extensions of every request.
@@ -23,6 +24,8 @@ pub struct ConnInfo {
     pub remote_addr: SocketAddr,
     /// Its verified certificate; `None` when it showed none.
     pub peer: Option<Certified>,
+    /// What the key of that certificate is known by.
+    pub key: Option<KeyDigest>,
     line: Arc<Line>,
 }
 
@@ -55,6 +58,7 @@ impl TlsConn {
             .peer_certificates()
             .and_then(<[_]>::first);
         let peer = leaf.map(|der| parse_certified(der)).transpose()?;
+        let key = leaf.map(|der| key_digest(der)).transpose()?;
         let place = connections.enter(peer, remote_addr.ip(), Instant::now());
         let line = Arc::clone(place.line());
         Ok(Self {
@@ -62,6 +66,7 @@ impl TlsConn {
             info: ConnInfo {
                 remote_addr,
                 peer,
+                key,
                 line,
             },
             _place: place,

@@ -1,7 +1,9 @@
 //! The handle everything a user asks goes through.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use ca::Tls;
 use store::{Action, Propose, State, Store};
 use types::Version;
 
@@ -17,6 +19,8 @@ pub struct ControlApi {
     pub(crate) proposer: Arc<dyn Propose>,
     pub(crate) status: Arc<dyn ClusterStatus>,
     pub(crate) logs: Arc<dyn LogSource>,
+    pub(crate) cert_expiry_min: Duration,
+    pub(crate) tls: Option<Tls>,
 }
 
 impl ControlApi {
@@ -33,7 +37,18 @@ impl ControlApi {
             proposer,
             status,
             logs,
+            cert_expiry_min: ca::NODE_VALIDITY_MIN,
+            tls: None,
         }
+    }
+
+    /// The same with this manager's identity, for authorities outside the swarm, and another
+    /// shortest life of node certificates, as tests need that cannot wait for an hour.
+    #[must_use]
+    pub fn with_identity(mut self, tls: Tls, cert_expiry_min: Duration) -> Self {
+        self.tls = Some(tls);
+        self.cert_expiry_min = cert_expiry_min;
+        self
     }
 
     pub(crate) fn state(&self) -> Arc<State> {

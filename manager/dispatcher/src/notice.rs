@@ -29,7 +29,7 @@ impl Surroundings {
                 .collect(),
             root_bundle_pem: state
                 .cluster()
-                .map_or_else(String::new, |c| c.root_ca.cert_pem.clone()),
+                .map_or_else(String::new, |c| c.root_ca.bundle_pem()),
             is_locked: state.cluster().is_some_and(|c| c.spec.autolock_managers),
         }
     }
@@ -63,5 +63,8 @@ impl Told {
 
 /// Equal in what others decide about the node.
 fn is_same(a: &Node, b: &Node) -> bool {
-    a.spec == b.spec && a.role == b.role && a.manager_status == b.manager_status
+    a.spec == b.spec
+        && a.role == b.role
+        && a.manager_status == b.manager_status
+        && a.certificate.renew_now == b.certificate.renew_now
 }

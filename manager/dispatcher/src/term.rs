@@ -96,7 +96,7 @@ impl Term {
                 (Some(Object::Node(node)), None) => self.remove(node),
                 (None, Some(Object::Node(node))) => self.welcome(node, now),
                 (Some(Object::Cluster(old)), Some(Object::Cluster(new))) => {
-                    if old.root_ca.cert_pem != new.root_ca.cert_pem {
+                    if old.root_ca.bundle_pem() != new.root_ca.bundle_pem() {
                         self.mark_all_nodes();
                     }
                 }

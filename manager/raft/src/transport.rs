@@ -31,6 +31,12 @@ pub trait Dialer: Send + Sync + 'static {
     /// # Errors
     /// Nobody answers there, or not a manager of this cluster.
     async fn dial(&self, addr: &str) -> Result<Channel, BoxError>;
+
+    /// Grows when connections should be made anew although they work, because what they were made
+    /// with was replaced. Calls under way on an older one go on.
+    fn generation(&self) -> u64 {
+        0
+    }
 }
 
 /// What a connection is for. Snapshots and entries must not delay heartbeats and votes.
@@ -65,7 +71,14 @@ pub(crate) enum CallError {
 #[derive(Clone)]
 pub(crate) struct Peers {
     dialer: Arc<dyn Dialer>,
-    channels: Arc<Mutex<HashMap<(String, Lane), Channel>>>,
+    channels: Arc<Mutex<HashMap<(String, Lane), Connection>>>,
+}
+
+/// A connection, and the generation of the dialer it was made at.
+#[derive(Clone)]
+struct Connection {
+    channel: Channel,
+    generation: u64,
 }
 
 impl Peers {
@@ -84,9 +97,10 @@ impl Peers {
     ) -> Result<RaftClient<Channel>, CallError> {
         let key = (addr.to_owned(), lane);
         let open = self.lock().get(&key).cloned();
+        let generation = self.dialer.generation();
         let channel = match open {
-            Some(channel) => channel,
-            None => {
+            Some(open) if open.generation == generation => open.channel,
+            Some(_) | None => {
                 let failed = |reason| CallError::Connect {
                     addr: addr.to_owned(),
                     reason,
@@ -95,7 +109,11 @@ impl Peers {
                     .await
                     .map_err(|_| failed(format!("no connection within {CONNECT_TIMEOUT:?}")))?
                     .map_err(|e| failed(chain(e.as_ref())))?;
-                self.lock().insert(key, channel.clone());
+                let connection = Connection {
+                    channel: channel.clone(),
+                    generation,
+                };
+                self.lock().insert(key, connection);
                 channel
             }
         };
@@ -161,7 +179,7 @@ impl Peers {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, Lane), Channel>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, Lane), Connection>> {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,15 +1,26 @@
-//! Decides what a request for a certificate gets. Pure: the store is only read.
+//! Decides what a request for a certificate gets. Pure: the store is only read, nothing is signed.
 
 use std::time::Duration;
 
-use ca::{PeerIdentity, RootCa, Subject};
+use ca::{PeerIdentity, Subject};
 use store::State;
-use types::node::{Availability, NodeStatus};
+use types::node::{Availability, KeyDigest, NodeCertificate, NodeStatus};
 use types::{Cluster, Meta, Node, NodeId, NodeRole, NodeSpec, Timestamp};
 
 /// How much later than its node's demotion a manager certificate is dated: rounding down to whole
 /// seconds must not make it older.
 const AFTER_DEMOTION: Duration = Duration::from_secs(1);
+
+/// What a certificate is to say, and the node object that has to be stored before it is handed out.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    /// Whose it is, in which role.
+    pub(crate) subject: Subject,
+    /// The node as it must be stored.
+    pub(crate) node: Node,
+    /// When it counts as issued.
+    pub(crate) issued_at: Timestamp,
+}
 
 /// A certificate, and the node object that has to be stored before it is handed out.
 #[derive(Debug)]
@@ -18,8 +29,6 @@ pub struct Issued {
     pub subject: Subject,
     /// The node as it must be stored.
     pub node: Node,
-    /// Whether the node is new.
-    pub is_new: bool,
     /// Certificate chain.
     pub chain_pem: String,
     /// Roots to trust.
@@ -38,6 +47,12 @@ pub enum Refusal {
     /// The certificate's node was removed.
     #[error("node {0} is not part of this cluster any more: leave it and join again")]
     Removed(NodeId),
+    /// The node is known, but by another key.
+    #[error(
+        "node {0} was last certified for another key than this one: if its state directory was \
+         replaced by an older copy, leave the swarm and join again"
+    )]
+    UnknownKey(NodeId),
     /// A demoted manager that is still in the group.
     #[error("node {0} is still a member of the managers' group: try again when it has left")]
     StillMember(NodeId),
@@ -52,18 +67,15 @@ pub enum Refusal {
     NoCluster,
 }
 
-/// A certificate for a machine that joins in `role`, as node `id`.
-///
-/// # Errors
-/// When the request is not one or the cluster cannot sign.
+/// A certificate for a machine that joins in `role`, as node `id`. `key` is the one it asks for.
 pub(crate) fn join(
     cluster: &Cluster,
     id: NodeId,
     role: NodeRole,
     availability: Availability,
-    csr_pem: &str,
+    key: KeyDigest,
     now: Timestamp,
-) -> Result<Issued, Refusal> {
+) -> Draft {
     let node = Node {
         id,
         meta: Meta::default(),
@@ -77,62 +89,90 @@ pub(crate) fn join(
         status: NodeStatus::default(),
         manager_status: None,
         network_index: 0,
-        certificate: types::node::NodeCertificate::default(),
+        certificate: NodeCertificate {
+            keys: vec![key],
+            renew_now: false,
+        },
     };
-    sign(cluster, node, true, csr_pem, now)
+    draft(cluster, node, now)
 }
 
 /// A newer certificate for a node of the cluster, in the role it is wanted in.
 ///
+/// `old` is the key of the certificate it asks with, `new` the one it asks for. Both stay known until
+/// it asks again: the answer may be lost.
+///
 /// # Errors
-/// When it was removed, has to leave the managers' group first, or as for [`join`].
+/// When it was removed or has to leave the managers' group first.
 pub(crate) fn renew(
     state: &State,
     peer: &PeerIdentity,
-    csr_pem: &str,
+    old: Option<KeyDigest>,
+    new: KeyDigest,
     now: Timestamp,
-) -> Result<Issued, Refusal> {
+) -> Result<Draft, Refusal> {
+    let mut keys = vec![new];
+    keys.extend(old.filter(|old| *old != new));
+    again(state, peer.node_id, keys, now)
+}
+
+/// Another certificate for a node whose former one is of no use any more, for the key it was last
+/// certified for. That the request is signed by that key proves who asks.
+///
+/// # Errors
+/// As for [`renew`], and when the key is another one.
+pub(crate) fn reissue(
+    state: &State,
+    node_id: NodeId,
+    key: KeyDigest,
+    now: Timestamp,
+) -> Result<Draft, Refusal> {
     let cluster = state.cluster().ok_or(Refusal::NoCluster)?;
-    let node = state
-        .node(peer.node_id)
-        .ok_or(Refusal::Removed(peer.node_id))?;
-    let demoted = peer.role == NodeRole::Manager && node.spec.role == NodeRole::Worker;
+    if cluster.revoked.contains_key(&node_id) {
+        return Err(Refusal::Removed(node_id));
+    }
+    let node = state.node(node_id).ok_or(Refusal::Removed(node_id))?;
+    if !node.certificate.keys.contains(&key) {
+        return Err(Refusal::UnknownKey(node_id));
+    }
+    again(state, node_id, node.certificate.keys.clone(), now)
+}
+
+fn again(
+    state: &State,
+    node_id: NodeId,
+    keys: Vec<KeyDigest>,
+    now: Timestamp,
+) -> Result<Draft, Refusal> {
+    let cluster = state.cluster().ok_or(Refusal::NoCluster)?;
+    let node = state.node(node_id).ok_or(Refusal::Removed(node_id))?;
+    let demoted = node.role == NodeRole::Manager && node.spec.role == NodeRole::Worker;
     if demoted && node.manager_status.is_some() {
         return Err(Refusal::StillMember(node.id));
     }
+    let certificate = NodeCertificate {
+        keys,
+        renew_now: false,
+    };
     let node = Node {
         role: node.spec.role,
+        certificate,
         ..Node::clone(node)
     };
-    sign(cluster, node, false, csr_pem, now)
+    Ok(draft(cluster, node, now))
 }
 
-fn sign(
-    cluster: &Cluster,
-    node: Node,
-    is_new: bool,
-    csr_pem: &str,
-    now: Timestamp,
-) -> Result<Issued, Refusal> {
-    let root = RootCa::from_pem(&cluster.root_ca.cert_pem, &cluster.root_ca.key_pem)
-        .map_err(|error| Refusal::Authority(error.to_string()))?;
+fn draft(cluster: &Cluster, node: Node, now: Timestamp) -> Draft {
     let subject = Subject {
         cluster_id: cluster.id,
         role: node.role,
         node_id: node.id,
     };
-    let now = issued_at(cluster, &subject, now);
-    let chain_pem = root
-        .issue(csr_pem, &subject, cluster.spec.node_cert_expiry, now)
-        .map_err(|error| Refusal::Request(error.to_string()))?;
-    let bundle_pem = cluster.root_ca.cert_pem.clone();
-    Ok(Issued {
+    Draft {
         subject,
+        issued_at: issued_at(cluster, &subject, now),
         node,
-        is_new,
-        chain_pem,
-        bundle_pem,
-    })
+    }
 }
 
 /// When a certificate counts as issued. A manager's must be seen to be newer than the node's last

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use types::node::TlsInfo;
 use types::{Node as NodeObject, NodeRole, Timestamp};
 
 use super::{Command, Environment, Notices, tls_of};
@@ -41,6 +42,8 @@ pub(super) struct Actor {
     settings: Settings,
     notices: Notices,
     notices_tx: watch::Sender<Option<NodeNotice>>,
+    /// What the managers are told of this node's certificate.
+    tls_info: watch::Sender<TlsInfo>,
     removed: watch::Sender<bool>,
     agent: JoinSet<()>,
     agent_stop: CancellationToken,
@@ -52,8 +55,8 @@ pub(super) struct Actor {
     is_evicted: bool,
     /// What is wrong, for users; empty when nothing is.
     problem: String,
-    /// The private key is to be replaced before the certificate is due.
-    is_exposed: bool,
+    /// What is wrong with the certificate, for users; empty when nothing is.
+    certificate_problem: String,
     /// When the certificate is to be renewed.
     due: Timestamp,
     renewal: Retry,
@@ -106,6 +109,7 @@ impl Actor {
         let due = due(&identity);
         Ok(Self {
             environment,
+            tls_info: watch::Sender::new(identity.tls_info()),
             tls: tls_of(identity)?,
             settings,
             notices,
@@ -118,7 +122,7 @@ impl Actor {
             is_open: false,
             is_evicted: false,
             problem: String::new(),
-            is_exposed,
+            certificate_problem: String::new(),
             due,
             renewal: Retry::at(if is_exposed {
                 Instant::now()
@@ -236,6 +240,7 @@ impl Actor {
             managers: self.managers(),
             executor: self.environment.executor.clone(),
             notices: self.notices_tx.clone(),
+            tls: self.tls_info.subscribe(),
         };
         let agent = Agent::new(options);
         self.agent_leaving = agent.leaving();
@@ -309,6 +314,9 @@ impl Actor {
         if notice.node.spec.role != role {
             tracing::info!(from = %role, to = %notice.node.spec.role, "role is to change");
             self.renewal = Retry::at(Instant::now());
+        } else if notice.node.certificate.renew_now {
+            tracing::info!("the root changes: the certificate is to be renewed");
+            self.renewal = Retry::at(Instant::now());
         }
         self.publish();
     }
@@ -329,19 +337,31 @@ impl Actor {
         tokio::task::spawn_blocking(move || files.save(&kept))
             .await
             .map_err(|_| Error::Stopping)??;
+        let tls_info = identity.tls_info();
         self.tls.swap(identity)?;
+        self.tls_info.send_replace(tls_info);
         Ok(())
     }
 
     // --- certificate and role ---
 
+    /// Before anything starts: with a certificate that has run out no other manager answers, so
+    /// another one comes first, if one can be had.
+    pub(super) async fn renew_if_expired(&mut self) {
+        if self.identity().is_expired(Timestamp::now()) {
+            self.renew().await;
+        }
+    }
+
     async fn renew(&mut self) {
-        let is_wanted = self.is_role_changing() || self.is_evicted || self.is_exposed;
-        if !is_wanted && Timestamp::now() < self.due {
+        if !self.is_renewal_wanted() && !self.is_evicted && Timestamp::now() < self.due {
             self.renewal = Retry::at(look_at(self.due));
             return;
         }
-        match certificate::renew(&self.tls, &self.managers()).await {
+        // What follows is asked with the new certificate, so that a node that came back with its
+        // known key gets a new key at once.
+        let is_back = self.identity().is_expired(Timestamp::now());
+        match self.next_certificate().await {
             Ok(Issued { identity, .. }) => {
                 let (role, until) = (identity.role(), identity.not_after());
                 if let Err(error) = self.take(identity).await {
@@ -350,8 +370,12 @@ impl Actor {
                 }
                 tracing::info!(%role, %until, "certificate renewed");
                 self.is_evicted = false;
-                self.is_exposed = false;
-                self.due = due(&self.identity());
+                self.certificate_problem.clear();
+                self.due = if is_back {
+                    Timestamp::now()
+                } else {
+                    due(&self.identity())
+                };
                 self.renewal = Retry::at(look_at(self.due));
                 self.adjustment = Retry::at(Instant::now());
                 self.adjust().await;
@@ -362,17 +386,35 @@ impl Actor {
             }
             Err(RenewError::NotNow(reason)) => {
                 tracing::info!(reason, "certificate not renewed yet");
+                self.certificate_problem = certificate_problem(&self.identity(), &reason);
                 self.renewal.failed();
+                self.publish();
             }
         }
     }
 
-    fn is_role_changing(&self) -> bool {
+    /// Asks the managers; as one of them, and the only one there is, itself.
+    async fn next_certificate(&mut self) -> Result<Issued, RenewError> {
+        let identity = self.identity();
+        let asked = certificate::renew(&self.tls, &self.managers()).await;
+        let (Err(RenewError::NotNow(reason)), Some(manager)) = (&asked, &self.manager) else {
+            return asked;
+        };
+        if !identity.is_expired(Timestamp::now()) {
+            return asked;
+        }
+        let own = certificate::reissue_self(&identity, manager.signer()).await;
+        own.map_err(|error| RenewError::NotNow(format!("{reason}; {}", chain(&error))))
+    }
+
+    /// Whether the managers want something else of this node's certificate than it is.
+    fn is_renewal_wanted(&self) -> bool {
         let role = self.identity().role();
-        self.notices
-            .borrow()
-            .as_ref()
-            .is_some_and(|notice| notice.node.spec.role != role)
+        let notice = self.notices.borrow();
+        let wanted = |notice: &NodeNotice| {
+            notice.node.spec.role != role || notice.node.certificate.renew_now
+        };
+        notice.as_ref().is_some_and(wanted)
     }
 
     /// Makes what runs fit the certificate: starts or stops the manager side.
@@ -417,6 +459,7 @@ impl Actor {
             raft_dir: self.environment.state_dir.raft(),
             advertise_addr: self.settings.advertise_addr.clone(),
             timing: self.environment.timing,
+            cert_expiry_min: self.environment.cert_expiry_min,
         };
         let manager = ManagerSide::start(context, listener, begin).await?;
         let was_member = manager.is_member();
@@ -563,7 +606,12 @@ impl Actor {
     pub(super) fn publish(&self) {
         let identity = self.identity();
         let is_in = self.is_open || self.identity().role() == NodeRole::Worker;
-        let standing = match (self.problem.is_empty(), is_in && self.is_adjusted()) {
+        let problem = if self.problem.is_empty() {
+            &self.certificate_problem
+        } else {
+            &self.problem
+        };
+        let standing = match (problem.is_empty(), is_in && self.is_adjusted()) {
             (false, _) => Standing::Error,
             (true, true) => Standing::Active,
             (true, false) => Standing::Pending,
@@ -577,7 +625,7 @@ impl Actor {
         self.environment.view.send_replace(crate::View {
             standing,
             member: Some(member),
-            error: self.problem.clone(),
+            error: problem.clone(),
             managers: self.managers(),
         });
     }
@@ -593,6 +641,26 @@ pub(crate) async fn listen(addr: &str) -> Result<TcpListener, Error> {
         .parse()
         .map_err(|_| refused(std::io::ErrorKind::InvalidInput.into()))?;
     TcpListener::bind(address).await.map_err(refused)
+}
+
+/// What users have to know of a certificate that could not be renewed; empty while it is good.
+fn certificate_problem(identity: &Identity, reason: &str) -> String {
+    let now = Timestamp::now();
+    if identity.is_expired(now) {
+        let until = identity.not_after();
+        format!(
+            "the certificate of this node ran out at {until}, this machine's clock says {now}, and \
+             no manager has given it another one yet: {reason}"
+        )
+    } else if now < identity.not_before() {
+        let from = identity.not_before();
+        format!(
+            "the certificate of this node is not valid before {from}, this machine's clock says \
+             {now}: {reason}"
+        )
+    } else {
+        String::new()
+    }
 }
 
 /// When to renew this certificate; nodes that joined together drift apart.

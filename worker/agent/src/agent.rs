@@ -46,6 +46,7 @@ impl Agent {
             managers,
             executor,
             notices,
+            mut tls,
         } = self.options;
         let dir = state_dir.join("worker");
         files::make_private_dir(&dir)?;
@@ -55,13 +56,14 @@ impl Agent {
             tracing::error!(%error, "remains of unknown tasks were not removed");
         }
         tracing::info!(tasks = known.len(), node = %node_id, "agent resumes");
-        let description = match executor.describe().await {
+        let mut description = match executor.describe().await {
             Ok(description) => (&description).into(),
             Err(error) => {
                 tracing::error!(%error, "the machine was not described");
                 proto::objects::NodeDescription::default()
             }
         };
+        description.tls = Some((&*tls.borrow_and_update()).into());
         let mut context = Context {
             node_id,
             tasks: Tasks::resume(executor.clone(), files, records),
@@ -70,6 +72,7 @@ impl Agent {
             notices,
             leaving: self.leaving,
             description,
+            tls,
         };
         keep_session(&mut context, &dialer, &shutdown).await;
         context.tasks.stop().await;
@@ -85,6 +88,7 @@ async fn keep_session(
     shutdown: &CancellationToken,
 ) {
     loop {
+        context.description.tls = Some((&*context.tls.borrow_and_update()).into());
         let search = search::search(dialer, context.managers.addrs(), &context.description);
         let Some(established) = shutdown.run_until_cancelled(search).await else {
             return;

@@ -8,6 +8,7 @@ use executor::Executor;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 use types::NodeId;
+use types::node::TlsInfo;
 
 use crate::NodeNotice;
 
@@ -25,6 +26,8 @@ pub struct Options {
     pub executor: Arc<dyn Executor>,
     /// Where the latest notice of the managers is put.
     pub notices: watch::Sender<Option<NodeNotice>>,
+    /// Whom the node trusts and who issued its certificate; the managers are told of each change.
+    pub tls: watch::Receiver<TlsInfo>,
 }
 
 /// Reaches managers, with the node's identity.

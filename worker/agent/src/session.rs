@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use types::NodeId;
+use types::node::TlsInfo;
 
 use crate::assignments::Cursor;
 use crate::managers::Managers;
@@ -38,6 +39,8 @@ pub(crate) struct Context {
     pub(crate) leaving: CancellationToken,
     /// The machine as last told.
     pub(crate) description: proto::objects::NodeDescription,
+    /// Whom the node trusts and who issued its certificate.
+    pub(crate) tls: watch::Receiver<TlsInfo>,
 }
 
 /// Why a session ended.
@@ -110,6 +113,7 @@ impl Session<'_> {
                 }
                 () = tokio::time::sleep_until(silent_at) => Err(Ended::Silent),
                 _ = describe.tick() => self.describe().await,
+                Ok(()) = self.context.tls.changed() => self.tell_tls(),
             };
             if let Err(ended) = result {
                 return ended;
@@ -167,7 +171,8 @@ impl Session<'_> {
     async fn describe(&mut self) -> Result<(), Ended> {
         match self.context.executor.describe().await {
             Ok(description) => {
-                let description = proto::objects::NodeDescription::from(&description);
+                let mut description = proto::objects::NodeDescription::from(&description);
+                description.tls.clone_from(&self.context.description.tls);
                 if description != self.context.description {
                     self.context.description = description.clone();
                     self.send(agent_message::Message::Description(description))?;
@@ -176,6 +181,14 @@ impl Session<'_> {
             Err(error) => tracing::warn!(%error, "the machine was not described"),
         }
         Ok(())
+    }
+
+    /// Tells of another certificate or other roots at once: others wait for it.
+    fn tell_tls(&mut self) -> Result<(), Ended> {
+        let tls = (&*self.context.tls.borrow_and_update()).into();
+        self.context.description.tls = Some(tls);
+        let description = self.context.description.clone();
+        self.send(agent_message::Message::Description(description))
     }
 
     async fn say_goodbye(&mut self, mut incoming: tonic::Streaming<wire::ManagerMessage>) -> Ended {

@@ -26,7 +26,7 @@ impl ControlApi {
     /// to replace.
     pub async fn update_cluster(&self, update: ClusterUpdate) -> Result<ClusterView, Error> {
         if let Some((spec, _)) = &update.spec {
-            validate::cluster_spec(spec)?;
+            validate::cluster_spec(spec, self.cert_expiry_min)?;
         }
         let fresh = fresh_unlock_key()?;
         let mut tries = 0;

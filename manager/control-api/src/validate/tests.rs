@@ -406,7 +406,8 @@ fn cluster_settings() {
     let outcome = |change: &dyn Fn(&mut types::ClusterSpec)| {
         let mut spec = types::ClusterSpec::default();
         change(&mut spec);
-        cluster_spec(&spec).map_or_else(|invalid| invalid.to_string(), |()| "ok".to_owned())
+        cluster_spec(&spec, ca::NODE_VALIDITY_MIN)
+            .map_or_else(|invalid| invalid.to_string(), |()| "ok".to_owned())
     };
     let secs = std::time::Duration::from_secs;
     assert_eq!(outcome(&|_| {}), "ok");

@@ -48,7 +48,12 @@ async fn fixture() -> Fixture {
         .propose(vec![Action::Create(cluster.into())])
         .await
         .unwrap();
-    let signer = Signer::new(store, Arc::new(proposer));
+    let signer = Signer::new(Options {
+        store,
+        proposer: Arc::new(proposer),
+        tls: Tls::new(None).unwrap(),
+        validity_min: ca::NODE_VALIDITY_MIN,
+    });
     Fixture {
         signer,
         worker_token,
@@ -129,13 +134,21 @@ async fn renewal_follows_the_wanted_role() {
         edit(&mut node);
         f.signer.proposer.propose(vec![Action::Update(node.into())])
     };
-    let renewed = f.signer.renew(&peer(&issued), &request("")).await.unwrap();
+    let renewed = f
+        .signer
+        .renew(&peer(&issued), None, &request("").csr_pem)
+        .await
+        .unwrap();
     assert_eq!(renewed.subject.role, NodeRole::Worker);
 
     change(|node| node.spec.role = NodeRole::Manager)
         .await
         .unwrap();
-    let promoted = f.signer.renew(&peer(&issued), &request("")).await.unwrap();
+    let promoted = f
+        .signer
+        .renew(&peer(&issued), None, &request("").csr_pem)
+        .await
+        .unwrap();
     assert_eq!(promoted.subject.role, NodeRole::Manager);
 
     change(|node| {
@@ -146,7 +159,7 @@ async fn renewal_follows_the_wanted_role() {
     .unwrap();
     let refused = f
         .signer
-        .renew(&peer(&promoted), &request(""))
+        .renew(&peer(&promoted), None, &request("").csr_pem)
         .await
         .unwrap_err();
     assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
@@ -154,7 +167,7 @@ async fn renewal_follows_the_wanted_role() {
     change(|node| node.manager_status = None).await.unwrap();
     let demoted = f
         .signer
-        .renew(&peer(&promoted), &request(""))
+        .renew(&peer(&promoted), None, &request("").csr_pem)
         .await
         .unwrap();
     assert_eq!(demoted.subject.role, NodeRole::Worker);
@@ -181,7 +194,7 @@ async fn a_removed_node_gets_nothing() {
         .unwrap();
     let refused = f
         .signer
-        .renew(&peer(&issued), &request(""))
+        .renew(&peer(&issued), None, &request("").csr_pem)
         .await
         .unwrap_err();
     assert_eq!(refused.code(), tonic::Code::PermissionDenied);
@@ -263,8 +276,57 @@ async fn a_manager_certificate_is_dated_after_its_nodes_demotion() {
         csr_pem: key.csr_pem().unwrap(),
         ..request("")
     };
-    let again = f.signer.renew(&peer(&joined), &request).await.unwrap();
+    let again = f
+        .signer
+        .renew(&peer(&joined), None, &request.csr_pem)
+        .await
+        .unwrap();
     let roots = ca::RootBundle::from_pem(again.bundle_pem).unwrap();
     let identity = ca::Identity::new(key, &again.chain_pem, roots).unwrap();
     assert!(identity.not_before().plus(ca::BACKDATE) > demoted_at);
+}
+
+#[tokio::test]
+async fn a_node_comes_back_by_the_keys_it_is_known_by_and_no_other() {
+    let f = fixture().await;
+    let (first, second) = (
+        PrivateKey::generate().unwrap(),
+        PrivateKey::generate().unwrap(),
+    );
+    let mut joining = request(&f.worker_token);
+    joining.csr_pem = first.csr_pem().unwrap();
+    let joined = f.signer.join(&joining, FROM).await.unwrap();
+    let id = joined.subject.node_id;
+    let csr = |key: &PrivateKey| key.csr_pem().unwrap();
+    let known = ca::csr_key_digest(&csr(&first)).unwrap();
+
+    let back = f.signer.reissue(id, &csr(&first)).await.unwrap();
+    assert_eq!(back.subject, joined.subject);
+    assert_eq!(ca::chain_key_digest(&back.chain_pem).unwrap(), known);
+    let stranger = csr(&PrivateKey::generate().unwrap());
+    let refused = f.signer.reissue(id, &stranger).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    assert!(refused.message().contains("another key"), "{refused}");
+
+    // The answer to a renewal may be lost: until the next one, both keys are known.
+    let renew = async |old, new: &PrivateKey| {
+        let peer = peer(&joined);
+        f.signer.renew(&peer, Some(old), &csr(new)).await.unwrap();
+    };
+    renew(known, &second).await;
+    f.signer.reissue(id, &csr(&first)).await.unwrap();
+    f.signer.reissue(id, &csr(&second)).await.unwrap();
+    let third = PrivateKey::generate().unwrap();
+    renew(ca::csr_key_digest(&csr(&second)).unwrap(), &third).await;
+    let refused = f.signer.reissue(id, &csr(&first)).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+
+    let node = f.signer.store.state().node(id).unwrap().clone();
+    let remove = Action::Remove {
+        id: store::ObjectId::Node(id),
+        version: Some(node.meta.version),
+    };
+    f.signer.proposer.propose(vec![remove]).await.unwrap();
+    let refused = f.signer.reissue(id, &csr(&third)).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
 }

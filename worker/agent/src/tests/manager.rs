@@ -304,6 +304,8 @@ impl Session {
 pub(super) struct Node {
     pub(super) machine: Arc<Machine>,
     pub(super) notices: watch::Receiver<Option<NodeNotice>>,
+    /// What the node tells of its certificate.
+    pub(super) tls: watch::Sender<types::node::TlsInfo>,
     dir: tempfile::TempDir,
     network: Network,
     running: Option<(CancellationToken, JoinSet<()>)>,
@@ -314,6 +316,7 @@ impl Node {
         Self {
             machine: Arc::default(),
             notices: watch::channel(None).1,
+            tls: watch::Sender::default(),
             dir: tempfile::tempdir().unwrap(),
             network: network.clone(),
             running: None,
@@ -331,6 +334,7 @@ impl Node {
             managers: managers.iter().map(|m| (*m).to_owned()).collect(),
             executor: Arc::new(Sim(self.machine.clone())),
             notices,
+            tls: self.tls.subscribe(),
         };
         let token = CancellationToken::new();
         let mut running = JoinSet::new();

@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::connect::{HOST_DEFAULT, Host};
 use crate::error::Error;
-use crate::{image, info, node, service, swarm};
+use crate::{config, image, info, node, secret, service, swarm};
 
 /// Runs a swarm: services kept running on many machines
 #[derive(Debug, Parser)]
@@ -52,6 +52,16 @@ enum Command {
         #[command(subcommand)]
         verb: service::Verb,
     },
+    /// Content only the tasks that use it see
+    Secret {
+        #[command(subcommand)]
+        verb: secret::Verb,
+    },
+    /// Content tasks can read
+    Config {
+        #[command(subcommand)]
+        verb: config::Verb,
+    },
     /// Images on this machine
     Image {
         #[command(subcommand)]
@@ -75,6 +85,8 @@ impl Cli {
             Command::Swarm { verb } => verb.run(host).await,
             Command::Node { verb } => verb.run(host).await,
             Command::Service { verb } => verb.run(host).await,
+            Command::Secret { verb } => verb.run(host).await,
+            Command::Config { verb } => verb.run(host).await,
             Command::Image { verb } => verb.run(host).await,
             Command::Info(command) => command.run(host).await,
         }

@@ -4,7 +4,9 @@
 //! command line, 130 when waiting was interrupted (what was asked for goes on).
 
 mod cli;
+mod config;
 mod connect;
+mod content;
 mod error;
 mod filter;
 mod format;
@@ -15,6 +17,7 @@ mod natural;
 mod node;
 mod output;
 mod parse;
+mod secret;
 mod secret_input;
 mod service;
 mod swarm;

@@ -18,6 +18,8 @@ mod write;
 
 use clap::Subcommand;
 
+pub(crate) use wait::{WaitFlags, Waiting};
+
 use crate::connect::Host;
 use crate::error::Error;
 

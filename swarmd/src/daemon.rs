@@ -464,7 +464,7 @@ fn found(request: Init, cert_expiry_min: Duration) -> Result<Founding, Error> {
         lock,
         revoked: [].into(),
         gossip_keys: vec![],
-        gossip_keys_at: types::Timestamp::default(),
+        content_key: types::Payload::default(),
         access: types::access::Access::default(),
     };
     let role = NodeRole::Manager;

@@ -36,6 +36,8 @@ pub struct Cluster {
     pub gossip_keys_at: Timestamp,
     /// Who may come in besides the nodes.
     pub access: Access,
+    /// Key that seals the content of secrets in the store; empty until the first secret is made.
+    pub content_key: Payload,
 }
 
 /// Settings a user may change.

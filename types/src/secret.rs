@@ -3,7 +3,118 @@
 use serde::{Deserialize, Serialize};
 
 use crate::payload::Payload;
-use crate::{ConfigId, Labels, Meta, SecretId, Timestamp};
+use crate::{ConfigId, ContainerSpec, Labels, Meta, SecretId, TaskId, Timestamp};
+
+/// Directory of the files of secrets whose target is a mere name (S14.06).
+pub const SECRETS_DIR: &str = "/run/secrets";
+
+/// A secret or a config.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ContentId {
+    /// A secret.
+    Secret(SecretId),
+    /// A config.
+    Config(ConfigId),
+}
+
+impl ContentId {
+    /// `secret` or `config`.
+    #[must_use]
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Secret(_) => "secret",
+            Self::Config(_) => "config",
+        }
+    }
+}
+
+impl std::fmt::Display for ContentId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Secret(id) => write!(f, "secret {id}"),
+            Self::Config(id) => write!(f, "config {id}"),
+        }
+    }
+}
+
+/// One version of a secret or config, as nodes hold it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContentKey {
+    /// Of what.
+    pub id: ContentId,
+    /// Which version.
+    pub version: u64,
+    /// The one task it was made for; none when all tasks share it.
+    pub task: Option<TaskId>,
+}
+
+impl ContentKey {
+    /// What an envelope of this content is bound to, so that none passes for another.
+    #[must_use]
+    pub fn context(&self) -> Vec<u8> {
+        let task = self.task.map_or_else(String::new, |task| task.to_string());
+        format!("{} version {} task {task}", self.id, self.version).into_bytes()
+    }
+}
+
+/// A spec's use of one version of a secret or config.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContentUse<'a> {
+    /// Of what.
+    pub id: ContentId,
+    /// Its name when the reference was made.
+    pub name: &'a str,
+    /// Which version.
+    pub version: u64,
+    /// How the tasks see it.
+    pub target: &'a ReferenceTarget,
+}
+
+impl<'a> ContentUse<'a> {
+    /// The key of content that all tasks share.
+    #[must_use]
+    pub fn key(&self) -> ContentKey {
+        ContentKey {
+            id: self.id,
+            version: self.version,
+            task: None,
+        }
+    }
+
+    /// The file in the container and its absolute path, unless it is a variable.
+    #[must_use]
+    pub fn file(&self) -> Option<(String, &'a FileTarget)> {
+        let ReferenceTarget::File(file) = self.target else {
+            return None;
+        };
+        let name = &file.name;
+        let path = match self.id {
+            _ if name.starts_with('/') => name.clone(),
+            ContentId::Secret(_) => format!("{SECRETS_DIR}/{name}"),
+            ContentId::Config(_) => format!("/{name}"),
+        };
+        Some((path, file))
+    }
+}
+
+impl ContainerSpec {
+    /// Every use of a secret or config, secrets first.
+    pub fn contents(&self) -> impl Iterator<Item = ContentUse<'_>> {
+        let secrets = self.secrets.iter().map(|reference| ContentUse {
+            id: ContentId::Secret(reference.secret_id),
+            name: &reference.secret_name,
+            version: reference.version,
+            target: &reference.target,
+        });
+        let configs = self.configs.iter().map(|reference| ContentUse {
+            id: ContentId::Config(reference.config_id),
+            name: &reference.config_name,
+            version: reference.version,
+            target: &reference.target,
+        });
+        secrets.chain(configs)
+    }
+}
 
 /// Content of one version of a secret in bytes at most (S14.01: under 500 KiB).
 pub const SECRET_BYTES_MAX: usize = 511_999;

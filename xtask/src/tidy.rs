@@ -47,6 +47,7 @@ const WORKER_SIDE: &[&str] = &[
 /// What a crate may depend on of ours, where that is narrower than its side.
 const ONLY: &[(&str, &[&str])] = &[
     ("swarm-types", &[]),
+    ("swarm-seal", &[]),
     ("swarm-proto", &["swarm-types"]),
     ("swarm-ca", &["swarm-types"]),
     ("swarm-raft", &["swarm-proto"]),
@@ -72,7 +73,7 @@ const ONLY: &[(&str, &[&str])] = &[
         "swarm-datapath",
         &["swarm-types", "swarm-datapath-client", "swarm-tunnel"],
     ),
-    ("swarmctl", &["swarm-types", "swarm-proto"]),
+    ("swarmctl", &["swarm-types", "swarm-proto", "swarm-seal"]),
 ];
 
 /// Every rule at once.

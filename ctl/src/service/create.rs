@@ -14,6 +14,7 @@ use types::{Service, ServiceSpec};
 use super::flags::{SpecFlags, network};
 use super::wait::{WaitFlags, Waiting};
 use crate::connect::Host;
+use crate::content::reference::{Changes, Reference, reference};
 use crate::error::Error;
 use crate::output;
 use crate::parse::mount::mount;
@@ -70,6 +71,12 @@ pub(crate) struct Create {
     /// Network: none or host
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     network: Vec<NetworkAttachmentSpec>,
+    /// Secret the tasks see, like db-password or source=db-password,target=pw,uid=33,mode=0400
+    #[arg(long, value_name = "SECRET", value_parser = reference)]
+    secret: Vec<Reference>,
+    /// Config the tasks see, like app.conf or source=app.conf,target=/etc/app.conf
+    #[arg(long, value_name = "CONFIG", value_parser = reference)]
+    config: Vec<Reference>,
     /// Additional group of the container's user
     #[arg(long, value_name = "GROUP")]
     group: Vec<String>,
@@ -99,8 +106,12 @@ enum ModeFlag {
 impl Create {
     pub(crate) async fn run(self, host: &Host) -> Result<(), Error> {
         let wait = self.wait;
-        let spec = self.into_spec(|name| std::env::var(name).ok())?;
+        let (secrets, configs) = (self.secret.clone(), self.config.clone());
+        let mut spec = self.into_spec(|name| std::env::var(name).ok())?;
         let connection = host.connect().await?;
+        Changes::find(&connection, &secrets, &configs)
+            .await?
+            .apply(&mut spec);
         let request = CreateServiceRequest {
             spec: Some((&spec).into()),
         };

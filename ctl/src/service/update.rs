@@ -11,6 +11,7 @@ use super::flags::{SpecFlags, command, network};
 use super::wait::{WaitFlags, Waiting};
 use super::write::{Write, write};
 use crate::connect::Host;
+use crate::content::reference::{Changes, Reference, reference};
 use crate::error::Error;
 use crate::output;
 use crate::parse::mount::mount;
@@ -82,6 +83,18 @@ pub(crate) struct Update {
     /// Take the tasks off a network
     #[arg(long, value_name = "NETWORK")]
     network_rm: Vec<String>,
+    /// Add a secret, or move to its newest version after --secret-rm of it
+    #[arg(long, value_name = "SECRET", value_parser = reference)]
+    secret_add: Vec<Reference>,
+    /// Take a secret away
+    #[arg(long, value_name = "SECRET")]
+    secret_rm: Vec<String>,
+    /// Add a config, or move to its newest version after --config-rm of it
+    #[arg(long, value_name = "CONFIG", value_parser = reference)]
+    config_add: Vec<Reference>,
+    /// Take a config away
+    #[arg(long, value_name = "CONFIG")]
+    config_rm: Vec<String>,
     /// Add a group of the container's user
     #[arg(long, value_name = "GROUP")]
     group_add: Vec<String>,
@@ -109,10 +122,17 @@ pub(crate) struct Update {
 impl Update {
     pub(crate) async fn run(self, host: &Host) -> Result<(), Error> {
         let connection = host.connect().await?;
+        let contents = Changes::find(&connection, &self.secret_add, &self.config_add)
+            .await?
+            .without(&self.secret_rm, &self.config_rm);
+        let change = |spec: &mut ServiceSpec| {
+            contents.apply(spec);
+            self.apply(spec)
+        };
         let (what, waiting) = if self.rollback {
             (Write::Previous, Waiting::Rollback)
         } else {
-            (Write::Change(&|spec| self.apply(spec)), Waiting::Update)
+            (Write::Change(&change), Waiting::Update)
         };
         let service = write(&connection, &self.service, &what).await?;
         output::line(&self.service)?;

@@ -25,7 +25,7 @@ const FAR: Duration = Duration::from_secs(3600);
 
 /// Whether to wait.
 #[derive(Args, Clone, Copy, Debug)]
-pub(super) struct WaitFlags {
+pub(crate) struct WaitFlags {
     /// Do not wait until the service is as asked for
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
     detach: bool,
@@ -36,7 +36,7 @@ pub(super) struct WaitFlags {
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waiting {
+pub(crate) enum Waiting {
     /// The new spec: going back is a failure.
     Update,
     /// The previous spec.
@@ -46,7 +46,7 @@ pub(super) enum Waiting {
 impl WaitFlags {
     /// Waits, unless told not to, until every task runs the service's spec and stays running for
     /// the monitor period.
-    pub(super) async fn wait(
+    pub(crate) async fn wait(
         self,
         connection: &Connection,
         service: &Service,

@@ -187,7 +187,7 @@ fn ca_root() -> Cluster {
         lock: types::cluster::ClusterLock::default(),
         revoked: std::collections::BTreeMap::new(),
         gossip_keys: vec![],
-        gossip_keys_at: types::Timestamp::default(),
+        content_key: types::Payload::default(),
         access: types::access::Access::default(),
     }
 }

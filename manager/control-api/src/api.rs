@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ca::Tls;
+use seal::OpenKey;
 use store::{Action, Propose, State, Store};
 use types::Version;
 
@@ -21,6 +22,8 @@ pub struct ControlApi {
     pub(crate) logs: Arc<dyn LogSource>,
     pub(crate) cert_expiry_min: Duration,
     pub(crate) tls: Option<Tls>,
+    /// Opens the content users send; it lasts as long as the daemon.
+    pub(crate) open_key: Arc<OpenKey>,
 }
 
 impl ControlApi {
@@ -39,6 +42,7 @@ impl ControlApi {
             logs,
             cert_expiry_min: ca::NODE_VALIDITY_MIN,
             tls: None,
+            open_key: Arc::new(OpenKey::generate().expect("the system has randomness")),
         }
     }
 

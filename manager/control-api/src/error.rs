@@ -70,6 +70,9 @@ pub enum Error {
     /// A join token could not be made.
     #[error("no new join token could be made: {0}")]
     Token(String),
+    /// The content of a secret could not be sealed or opened.
+    #[error("the content of the secret: {0}")]
+    Seal(seal::Error),
     /// Output of containers could not be asked for.
     #[error("container output cannot be read: {0}")]
     Logs(String),
@@ -120,6 +123,7 @@ impl Error {
             RefusalReason::Stale => Self::Stale {
                 object: object.clone(),
             },
+            RefusalReason::InUse => Self::Precondition(format!("{object} is in use")),
             RefusalReason::Malformed | RefusalReason::Exists | RefusalReason::Conflict => {
                 Self::Propose(refusal.into())
             }

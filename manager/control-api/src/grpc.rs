@@ -1,6 +1,7 @@
 //! The gRPC front: turns messages into calls of [`ControlApi`] and its answers into messages.
 
 mod access;
+mod content;
 mod convert;
 mod network;
 mod status;
@@ -302,34 +303,84 @@ impl Control for ControlService {
         }))
     }
 
-    async fn create_network(
+    async fn get_seal_key(
         &self,
-        request: Request<wire::CreateNetworkRequest>,
-    ) -> Answer<wire::CreateNetworkResponse> {
-        let created = network::create(&self.api, request.into_inner()).await?;
-        Ok(Response::new(created))
+        _: Request<wire::GetSealKeyRequest>,
+    ) -> Answer<wire::GetSealKeyResponse> {
+        let seal_key = self.api.seal_key().to_bytes();
+        Ok(Response::new(wire::GetSealKeyResponse { seal_key }))
     }
 
-    async fn list_networks(
+    async fn create_secret(
         &self,
-        _: Request<wire::ListNetworksRequest>,
-    ) -> Answer<wire::ListNetworksResponse> {
-        Ok(Response::new(network::list(&self.api)))
+        request: Request<wire::CreateSecretRequest>,
+    ) -> Answer<wire::CreateSecretResponse> {
+        content::create_secret(&self.api, request.into_inner()).await
     }
 
-    async fn get_network(
+    async fn list_secrets(
         &self,
-        request: Request<wire::GetNetworkRequest>,
-    ) -> Answer<wire::GetNetworkResponse> {
-        Ok(Response::new(network::get(&self.api, request.get_ref())?))
+        _: Request<wire::ListSecretsRequest>,
+    ) -> Answer<wire::ListSecretsResponse> {
+        content::list_secrets(&self.api)
     }
 
-    async fn remove_network(
+    async fn get_secret(
         &self,
-        request: Request<wire::RemoveNetworkRequest>,
-    ) -> Answer<wire::RemoveNetworkResponse> {
-        let removed = network::remove(&self.api, request.get_ref()).await?;
-        Ok(Response::new(removed))
+        request: Request<wire::GetSecretRequest>,
+    ) -> Answer<wire::GetSecretResponse> {
+        content::get_secret(&self.api, &request.into_inner().key)
+    }
+
+    async fn update_secret(
+        &self,
+        request: Request<wire::UpdateSecretRequest>,
+    ) -> Answer<wire::UpdateSecretResponse> {
+        content::update_secret(&self.api, request.into_inner()).await
+    }
+
+    async fn remove_secret(
+        &self,
+        request: Request<wire::RemoveSecretRequest>,
+    ) -> Answer<wire::RemoveSecretResponse> {
+        let id = self.api.remove_secret(&request.into_inner().key).await?;
+        Ok(Response::new(wire::RemoveSecretResponse { id }))
+    }
+
+    async fn create_config(
+        &self,
+        request: Request<wire::CreateConfigRequest>,
+    ) -> Answer<wire::CreateConfigResponse> {
+        content::create_config(&self.api, request.into_inner()).await
+    }
+
+    async fn list_configs(
+        &self,
+        _: Request<wire::ListConfigsRequest>,
+    ) -> Answer<wire::ListConfigsResponse> {
+        content::list_configs(&self.api)
+    }
+
+    async fn get_config(
+        &self,
+        request: Request<wire::GetConfigRequest>,
+    ) -> Answer<wire::GetConfigResponse> {
+        content::get_config(&self.api, &request.into_inner().key)
+    }
+
+    async fn update_config(
+        &self,
+        request: Request<wire::UpdateConfigRequest>,
+    ) -> Answer<wire::UpdateConfigResponse> {
+        content::update_config(&self.api, request.into_inner()).await
+    }
+
+    async fn remove_config(
+        &self,
+        request: Request<wire::RemoveConfigRequest>,
+    ) -> Answer<wire::RemoveConfigResponse> {
+        let id = self.api.remove_config(&request.into_inner().key).await?;
+        Ok(Response::new(wire::RemoveConfigResponse { id }))
     }
 }
 

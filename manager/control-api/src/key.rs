@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use store::{Kind, State};
-use types::{Network, NetworkId, Node, NodeId, Service, ServiceId, Task, TaskId};
+use types::{Config, ConfigId, Node, NodeId, Secret, SecretId, Service, ServiceId, Task, TaskId};
 
 use crate::Error;
 
@@ -52,24 +52,22 @@ pub(crate) fn service<'a>(state: &'a State, key: &str) -> Result<&'a Arc<Service
     )
 }
 
-/// The network called `key`; those every node has are no objects.
-pub(crate) fn network<'a>(state: &'a State, key: &str) -> Result<&'a Arc<Network>, Error> {
-    if let Some(network) = key
-        .parse::<NetworkId>()
-        .ok()
-        .and_then(|id| state.network(id))
-    {
-        return Ok(network);
+/// The secret called `key`.
+pub(crate) fn secret<'a>(state: &'a State, key: &str) -> Result<&'a Arc<Secret>, Error> {
+    let by_id = key.parse::<SecretId>().ok().and_then(|id| state.secret(id));
+    match by_id.or_else(|| state.secret_by_name(key)) {
+        Some(secret) => Ok(secret),
+        None => by_prefix(state.secrets(), |it| it.id.as_str(), Kind::Secret, key),
     }
-    if let Some(network) = state.network_by_name(key) {
-        return Ok(network);
+}
+
+/// The config called `key`.
+pub(crate) fn config<'a>(state: &'a State, key: &str) -> Result<&'a Arc<Config>, Error> {
+    let by_id = key.parse::<ConfigId>().ok().and_then(|id| state.config(id));
+    match by_id.or_else(|| state.config_by_name(key)) {
+        Some(config) => Ok(config),
+        None => by_prefix(state.configs(), |it| it.id.as_str(), Kind::Config, key),
     }
-    by_prefix(
-        state.networks(),
-        |network| network.id.as_str(),
-        Kind::Network,
-        key,
-    )
 }
 
 /// The task called `key`: by id, by `service.slot` or `service.node`, by prefix of its id.

@@ -8,6 +8,8 @@
 mod api;
 mod client;
 mod cluster;
+mod config;
+mod content;
 mod error;
 pub mod grpc;
 mod join_token;
@@ -17,6 +19,7 @@ mod names;
 mod network;
 mod node;
 mod normalize;
+mod secret;
 mod service;
 mod status;
 mod task;
@@ -25,6 +28,8 @@ pub mod validate;
 pub use api::ControlApi;
 pub use client::{ClientView, IssuedClient, NewClient};
 pub use cluster::{ClusterUpdate, ClusterView, RootRotationView};
+pub use config::UpdateConfig;
+pub use content::ContentChanged;
 pub use error::Error;
 pub use join_token::{JoinTokenView, NewJoinToken};
 pub use logs::{LogBatch, LogLine, LogOptions, LogSelector, LogSource, LogStream, LogStreamName};
@@ -33,6 +38,7 @@ pub use network::{
     SubnetUse,
 };
 pub use node::{NodeList, NodeView};
+pub use secret::UpdateSecret;
 pub use service::{
     ServiceChanged, ServiceProgress, ServiceView, ServiceWatch, TaskProgress, UpdateService,
 };

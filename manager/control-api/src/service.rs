@@ -11,9 +11,10 @@ use types::node::NodeState;
 use types::service::ServiceMode;
 use types::{Meta, Service, ServiceId, ServiceSpec, Task, TaskState, Version};
 
-use crate::{ControlApi, Error, key, names, network, normalize, validate};
+use crate::{ControlApi, Error, content, key, names, normalize, validate};
 
 pub use update::UpdateService;
+pub(crate) use update::forward;
 pub use watch::{ServiceProgress, ServiceWatch, TaskProgress};
 
 /// Random names tried before giving up.
@@ -69,7 +70,9 @@ impl ControlApi {
     }
 
     async fn create_named(&self, spec: &ServiceSpec) -> Result<Arc<Service>, Error> {
-        // Saves a round through the group; the check that counts is made when applied.
+        // Saves a round through the group; the checks that count are made when applied.
+        let mut spec = spec.clone();
+        content::resolve(&self.state(), &mut spec)?;
         if self.state().service_by_name(&spec.name).is_some() {
             return Err(Error::NameTaken {
                 kind: Kind::Service,
@@ -83,7 +86,7 @@ impl ControlApi {
         let service = Service {
             id,
             meta: Meta::default(),
-            spec: spec.clone(),
+            spec,
             spec_version: Version::default(),
             previous_spec: None,
             update_status: None,

@@ -6,6 +6,7 @@
 mod cluster;
 mod container;
 mod health;
+mod content;
 mod image;
 mod mount;
 mod network;
@@ -24,6 +25,7 @@ use types::{Labels, NodeSpec, ServiceSpec};
 pub use cluster::cluster_spec;
 pub use container::container_spec;
 pub use health::healthcheck;
+pub use content::{config, content_name, data_size, references, secret};
 pub use image::image_reference;
 pub use mount::mounts;
 pub use network::{is_reserved_label, network_spec};
@@ -84,7 +86,7 @@ pub fn node_spec(spec: &NodeSpec) -> Checked {
     labels("Labels", &spec.labels)
 }
 
-fn labels(field: &str, labels: &Labels) -> Checked {
+pub(crate) fn labels(field: &str, labels: &Labels) -> Checked {
     for (key, value) in labels {
         if key.is_empty() {
             return Err(Invalid::new(

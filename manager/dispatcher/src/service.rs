@@ -92,7 +92,7 @@ async fn registration(
     let first = tokio::time::timeout(REGISTER_TIMEOUT, incoming.message()).await;
     let first = first.map_err(|_| Status::deadline_exceeded("no registration came"))??;
     match first.and_then(|message| message.message) {
-        Some(agent_message::Message::Register(wire::Register { description })) => {
+        Some(agent_message::Message::Register(wire::Register { description, .. })) => {
             description_of(description.unwrap_or_default())
         }
         Some(_) | None => Err(Status::invalid_argument(

@@ -1,5 +1,7 @@
 //! Applying a transaction: every check, then every change, the same on each manager.
 
+mod content;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -120,6 +122,7 @@ impl Step {
         }
         self.check_name(&object)?;
         self.check_conflicts(&object)?;
+        self.check_references(&object)?;
         let meta = Meta {
             version: self.version,
             created_at: self.now,
@@ -144,6 +147,8 @@ impl Step {
         let id = object.id();
         let old = self.stored(id, Some(object.meta().version))?;
         self.check_name(&object)?;
+        let object = content::keep_data(object, &old)?;
+        self.check_references(&object)?;
         let object = match (object, &old) {
             (Object::Service(mut service), Object::Service(old)) => {
                 if service.spec != old.spec {
@@ -189,6 +194,7 @@ impl Step {
         if let ObjectId::Network(id) = id {
             self.state.check_network_removal(id)?;
         }
+        self.check_unused(id)?;
         let old = self.state.take(id);
         self.changes.push(Change { old, new: None });
         Ok(())

@@ -384,6 +384,7 @@ fn reason_to_wire(reason: RefusalReason) -> wire::RefusalReason {
         RefusalReason::NotFound => wire::RefusalReason::NotFound,
         RefusalReason::Stale => wire::RefusalReason::Stale,
         RefusalReason::Conflict => wire::RefusalReason::Conflict,
+        RefusalReason::InUse => wire::RefusalReason::InUse,
     }
 }
 
@@ -395,6 +396,7 @@ fn reason_from_wire(reason: wire::RefusalReason) -> RefusalReason {
         wire::RefusalReason::NotFound => RefusalReason::NotFound,
         wire::RefusalReason::Stale => RefusalReason::Stale,
         wire::RefusalReason::Conflict => RefusalReason::Conflict,
+        wire::RefusalReason::InUse => RefusalReason::InUse,
     }
 }
 

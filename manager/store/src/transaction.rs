@@ -31,6 +31,7 @@ pub enum Action {
     /// A new object. Its id and, for services, its name must be free.
     Create(Object),
     /// A changed object; `meta.version` is the version it was read at and must still be stored.
+    /// A version of a secret or config without data keeps the data that is stored.
     Update(Object),
     /// Takes an object out.
     Remove {
@@ -147,4 +148,7 @@ pub enum RefusalReason {
     /// Another object stands in the way; the refusal's object is a sentence that says which.
     #[error("conflict")]
     Conflict,
+    /// Others refer to it.
+    #[error("is in use")]
+    InUse,
 }

@@ -27,6 +27,7 @@ impl From<&Cluster> for objects::Cluster {
             gossip_keys_at: cluster.gossip_keys_at.0,
             access: Some((&cluster.access).into()),
             lock: Some((&cluster.lock).into()),
+            content_key: cluster.content_key.bytes().to_vec(),
         }
     }
 }
@@ -49,6 +50,7 @@ impl TryFrom<objects::Cluster> for Cluster {
             gossip_keys_at: Timestamp(message.gossip_keys_at),
             access: message.access.unwrap_or_default().try_into()?,
             lock: message.lock.unwrap_or_default().into(),
+            content_key: Payload::new(message.content_key),
         })
     }
 }

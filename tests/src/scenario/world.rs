@@ -430,6 +430,7 @@ impl World {
                 gossip_keys: vec![],
                 gossip_keys_at: types::Timestamp::default(),
                 lock: types::cluster::ClusterLock::default(),
+                content_key: types::Payload::default(),
                 revoked: std::collections::BTreeMap::new(),
                 access: types::access::Access::default(),
             }))),

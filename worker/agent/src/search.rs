@@ -139,6 +139,7 @@ async fn open(
     let (outgoing, queue) = mpsc::channel(OUTGOING_MAX);
     let register = wire::Register {
         description: Some(description),
+        ..wire::Register::default()
     };
     let message = wire::AgentMessage {
         message: Some(agent_message::Message::Register(register)),

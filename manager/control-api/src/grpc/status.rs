@@ -21,7 +21,7 @@ fn code(error: &Error) -> Code {
         Error::Precondition(_) => Code::FailedPrecondition,
         Error::Unsupported(_) => Code::Unimplemented,
         Error::NotReady | Error::Logs(_) => Code::Unavailable,
-        Error::Token(_) => Code::Internal,
+        Error::Token(_) | Error::Seal(_) => Code::Internal,
         Error::Propose(error) => propose_code(error),
     }
 }
@@ -34,6 +34,7 @@ fn propose_code(error: &ProposeError) -> Code {
             RefusalReason::NotFound => Code::NotFound,
             RefusalReason::Stale => Code::Aborted,
             RefusalReason::Conflict => Code::FailedPrecondition,
+            RefusalReason::InUse => Code::FailedPrecondition,
         },
         ProposeError::NoLeader | ProposeError::Shutdown => Code::Unavailable,
         ProposeError::Timeout => Code::DeadlineExceeded,

@@ -11,7 +11,7 @@ use types::update::{UpdateState, UpdateStatus};
 use types::{Service, ServiceId, ServiceSpec, Timestamp, Version};
 
 use super::ServiceChanged;
-use crate::{ControlApi, Error, key, network, normalize, validate};
+use crate::{ControlApi, Error, content, key, normalize, validate};
 
 /// A change of a service.
 #[derive(Clone, Debug)]
@@ -73,6 +73,7 @@ impl ControlApi {
             UpdateTo::Spec(mut spec) => {
                 normalize::service_spec(&mut spec);
                 check_change(&stored.spec, &spec)?;
+                content::resolve(&state, &mut spec)?;
                 validate::service_spec(&spec)?;
                 network::resolve(&state, &mut spec)?;
                 validate::endpoint(&spec)?;
@@ -112,7 +113,7 @@ fn check_change(old: &ServiceSpec, new: &ServiceSpec) -> Result<(), Error> {
 }
 
 /// The service on its way to `spec`. Any update clears the status, which resumes a paused one.
-fn forward(stored: &Service, spec: ServiceSpec) -> Service {
+pub(crate) fn forward(stored: &Service, spec: ServiceSpec) -> Service {
     let same_work = stored.spec.task == spec.task && stored.spec.mode == spec.mode;
     let previous_spec = if same_work {
         stored.previous_spec.as_ref().map(|previous| ServiceSpec {

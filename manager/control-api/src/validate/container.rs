@@ -6,7 +6,8 @@ use types::ContainerSpec;
 use types::container_spec::Ulimit;
 
 use super::{
-    Checked, Invalid, healthcheck, hostname, image_reference, labels, mounts, stop_signal, text,
+    Checked, Invalid, healthcheck, hostname, image_reference, labels, mounts, references,
+    stop_signal, text,
     user,
 };
 
@@ -93,7 +94,8 @@ pub fn container_spec(spec: &ContainerSpec) -> Checked {
     capabilities("ContainerSpec.CapabilityAdd", &spec.capability_add)?;
     capabilities("ContainerSpec.CapabilityDrop", &spec.capability_drop)?;
     ulimits(&spec.ulimits)?;
-    spec.healthcheck.as_ref().map_or(Ok(()), healthcheck)
+    spec.healthcheck.as_ref().map_or(Ok(()), healthcheck)?;
+    references(spec)
 }
 
 fn texts(field: &str, texts: &[String]) -> Checked {

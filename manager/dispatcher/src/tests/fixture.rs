@@ -161,6 +161,7 @@ impl Agent {
             };
             let register = wire::Register {
                 description: Some(description),
+                ..wire::Register::default()
             };
             send(&outgoing, agent_message::Message::Register(register)).await;
             let stream = ReceiverStream::new(queue);
@@ -302,7 +303,7 @@ fn cluster() -> Cluster {
         lock: types::cluster::ClusterLock::default(),
         revoked: Default::default(),
         gossip_keys: vec![],
-        gossip_keys_at: types::Timestamp::default(),
+        content_key: types::Payload::default(),
         access: Default::default(),
     }
 }

@@ -39,7 +39,7 @@ fn limited(fixture: Fixture, limit: i64) -> Fixture {
         lock: types::cluster::ClusterLock::default(),
         revoked: std::collections::BTreeMap::new(),
         gossip_keys: vec![],
-        gossip_keys_at: types::Timestamp::default(),
+        content_key: types::Payload::default(),
         access: types::access::Access::default(),
     };
     fixture.apply(

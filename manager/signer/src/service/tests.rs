@@ -39,7 +39,7 @@ async fn fixture() -> Fixture {
         lock: types::cluster::ClusterLock::default(),
         revoked: std::collections::BTreeMap::new(),
         gossip_keys: vec![],
-        gossip_keys_at: types::Timestamp::default(),
+        content_key: types::Payload::default(),
         access: types::access::Access::default(),
     };
     let store = Store::new();

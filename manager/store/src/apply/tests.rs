@@ -312,3 +312,5 @@ fn tasks_share_their_services_spec() {
     let task = f.state.task(TaskId::from_number(1)).unwrap();
     assert!(Arc::ptr_eq(&service.spec.task, &task.spec));
 }
+
+mod content;

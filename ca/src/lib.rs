@@ -15,6 +15,7 @@
 mod base36;
 mod bundle;
 mod certificate;
+mod credential;
 mod error;
 mod files;
 mod identity;
@@ -35,6 +36,7 @@ pub mod tls;
 pub mod unix;
 
 pub use bundle::RootBundle;
+pub use credential::ClientCredential;
 pub use error::Error;
 pub use files::{FilesError, NodeFiles};
 pub use identity::Identity;

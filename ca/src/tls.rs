@@ -24,7 +24,9 @@ mod incoming;
 mod socket;
 mod waiting;
 
+pub(crate) use client::client_channel;
 pub use client::{CONNECT_TIMEOUT, DialOptions, ExpectRole, bootstrap_channel, pinned_channel};
+pub(crate) use config::credential as credential_config;
 pub use connection::{ConnInfo, TlsConn};
 pub use connections::{
     ANONYMOUS_LIFE_MAX, ANONYMOUS_MAX, ANONYMOUS_PER_ADDRESS_MAX, Connections, FIRST_REQUEST_MAX,

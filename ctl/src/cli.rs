@@ -3,8 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::connect::{HOST_DEFAULT, Host};
+use crate::context::{DEFAULT, Shelf};
 use crate::error::Error;
-use crate::{config, image, info, node, secret, service, swarm};
+use crate::{client, config, context, image, info, node, secret, service, swarm, token};
 
 /// Runs a swarm: services kept running on many machines
 #[derive(Debug, Parser)]
@@ -21,9 +22,17 @@ use crate::{config, image, info, node, secret, service, swarm};
 Exit codes: 0 done, 1 error of the daemon or the cluster, 2 wrong command line, 130 interrupted"
 )]
 pub(crate) struct Cli {
-    /// The daemon's socket
-    #[arg(short = 'H', long, env = "SWARMCTL_HOST", default_value = HOST_DEFAULT, value_name = "unix:///PATH")]
-    host: String,
+    /// The daemon's socket [env: SWARM_HOST] [default: that of the context in use]
+    #[arg(
+        short = 'H',
+        long,
+        value_name = "unix:///PATH",
+        conflicts_with = "context"
+    )]
+    host: Option<String>,
+    /// The context: which cluster is asked [env: SWARM_CONTEXT] [default: the one in use]
+    #[arg(short, long, value_name = "NAME")]
+    context: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -67,13 +76,35 @@ enum Command {
         #[command(subcommand)]
         verb: image::Verb,
     },
+    /// Join tokens made for a purpose
+    Token {
+        #[command(subcommand)]
+        verb: token::Verb,
+    },
+    /// Who may ask this cluster from other machines
+    Client {
+        #[command(subcommand)]
+        verb: client::Verb,
+    },
+    /// Which cluster commands ask
+    Context {
+        #[command(subcommand)]
+        verb: context::Verb,
+    },
     #[command(alias = "status")]
     Info(info::Info),
 }
 
 impl Cli {
     pub(crate) async fn run(self) -> Result<(), Error> {
-        let host = &Host::new(self.host);
+        let meant = self.meant()?;
+        let host = &match (&meant, &self.command) {
+            // A context that is damaged must not be in the way of removing it.
+            (_, Command::Context { .. }) => Host::socket(HOST_DEFAULT.to_owned()),
+            (Meant::Host(host), _) => Host::socket(host.clone()),
+            (Meant::Context(name), _) if name == DEFAULT => Host::socket(HOST_DEFAULT.to_owned()),
+            (Meant::Context(name), _) => Host::context(Shelf::of_user()?.read(name)?),
+        };
         match self.command {
             Command::Init(command) => command.run(host).await,
             Command::Join(command) => command.run(host).await,
@@ -89,8 +120,53 @@ impl Cli {
             Command::Config { verb } => verb.run(host).await,
             Command::Image { verb } => verb.run(host).await,
             Command::Info(command) => command.run(host).await,
+            Command::Token { verb } => verb.run(host).await,
+            Command::Client { verb } => verb.run(host).await,
+            Command::Context { verb } => verb.run(match &meant {
+                Meant::Context(name) => name,
+                Meant::Host(_) => "",
+            }),
         }
     }
+
+    /// Flags count more than the environment, and that more than what was chosen for good.
+    fn meant(&self) -> Result<Meant, Error> {
+        let set = |name| {
+            std::env::var(name)
+                .ok()
+                .filter(|it: &String| !it.is_empty())
+        };
+        if let Some(host) = &self.host {
+            return Ok(Meant::Host(host.clone()));
+        }
+        if let Some(context) = &self.context {
+            return Ok(Meant::Context(context.clone()));
+        }
+        // The second is the name of earlier releases.
+        if let Some(host) = set("SWARM_HOST").or_else(|| set("SWARMCTL_HOST")) {
+            return Ok(Meant::Host(host));
+        }
+        if let Some(context) = set("SWARM_CONTEXT") {
+            return Ok(Meant::Context(context));
+        }
+        // Services have no home, and need none to reach this machine's daemon.
+        let current = match Shelf::of_user() {
+            Ok(shelf) => shelf.current()?,
+            Err(_) => None,
+        };
+        Ok(Meant::Context(
+            current.unwrap_or_else(|| DEFAULT.to_owned()),
+        ))
+    }
+}
+
+/// Whom the command line means.
+#[derive(Debug)]
+enum Meant {
+    /// The daemon at this socket.
+    Host(String),
+    /// The context of this name.
+    Context(String),
 }
 
 #[cfg(test)]

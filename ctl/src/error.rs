@@ -96,6 +96,11 @@ impl Error {
 }
 
 fn sentence(status: &tonic::Status) -> String {
+    if let Some(ca::tls::Refusal::OurCertificate) = ca::tls::refusal(status) {
+        return "the managers refuse this context's certificate: it has run out, or the cluster has \
+                another root by now; make a new one with `swarmctl client create` on a manager"
+            .to_owned();
+    }
     match status.message() {
         "" => format!("the daemon answered {:?} without a word", status.code()),
         message => message.to_owned(),

@@ -1,7 +1,7 @@
 //! `swarmctl info`
 
 use clap::Args;
-use proto::control::{GetClusterRequest, ListNodesRequest};
+use proto::control::{GetClusterRequest, GetNodeRequest, ListNodesRequest};
 use proto::daemon::get_status_response::State;
 use proto::daemon::{GetStatusRequest, GetStatusResponse};
 use proto::objects::NodeRole;
@@ -34,11 +34,12 @@ struct Known {
 impl Info {
     pub(crate) async fn run(self, host: &Host) -> Result<(), Error> {
         let connection = host.connect().await?;
-        let status = connection
-            .daemon()
-            .get_status(GetStatusRequest {})
-            .await?
-            .into_inner();
+        let status = if connection.is_remote() {
+            elsewhere(&connection).await?
+        } else {
+            let mut daemon = connection.daemon()?;
+            daemon.get_status(GetStatusRequest {}).await?.into_inner()
+        };
         let manages = status.state() == State::Active && status.role() == NodeRole::Manager;
         let known = if manages {
             known(&connection).await.ok()
@@ -50,6 +51,26 @@ impl Info {
             Some(format) => print_objects(&[object(&status, known.as_ref())], Some(format)),
         }
     }
+}
+
+/// What a manager elsewhere tells of itself through the cluster.
+async fn elsewhere(connection: &Connection) -> Result<GetStatusResponse, Error> {
+    let mut control = connection.control();
+    let key = "self".to_owned();
+    let node = control.get_node(GetNodeRequest { key }).await?.into_inner();
+    let node = node.node.and_then(|view| view.node).unwrap_or_default();
+    let cluster = control.get_cluster(GetClusterRequest {}).await?;
+    let cluster = cluster.into_inner().cluster.unwrap_or_default();
+    Ok(GetStatusResponse {
+        state: State::Active.into(),
+        node_id: node.id,
+        cluster_id: cluster.id,
+        role: NodeRole::Manager.into(),
+        advertise_addr: node.manager_status.unwrap_or_default().addr,
+        version: node.description.unwrap_or_default().engine_version,
+        managers: cluster.managers,
+        ..GetStatusResponse::default()
+    })
 }
 
 /// A manager without a leader still tells what it is: what it cannot tell is left out.
@@ -92,9 +113,11 @@ fn state(status: &GetStatusResponse) -> &'static str {
 fn page(status: &GetStatusResponse, known: Option<&Known>) -> String {
     let mut lines = vec![
         format!("Server Version: {}", status.version),
-        format!("Server PID: {}", status.pid),
         format!("Swarm: {}", state(status)),
     ];
+    if status.pid != 0 {
+        lines.insert(1, format!("Server PID: {}", status.pid));
+    }
     if !status.error.is_empty() {
         lines.push(format!(" Error: {}", status.error));
     }

@@ -4,9 +4,11 @@
 //! command line, 130 when waiting was interrupted (what was asked for goes on).
 
 mod cli;
+mod client;
 mod config;
 mod connect;
 mod content;
+mod context;
 mod error;
 mod filter;
 mod format;
@@ -24,6 +26,7 @@ mod swarm;
 mod table;
 mod task_list;
 mod template;
+mod token;
 
 use std::process::ExitCode;
 

@@ -38,6 +38,7 @@ pub struct Builder {
     managers: usize,
     workers: usize,
     spec: ClusterSpec,
+    timing: RaftTiming,
 }
 
 /// A running swarm. The managers come first, then the workers.
@@ -45,6 +46,7 @@ pub struct Cluster {
     /// Every machine, also those that left.
     pub machines: Vec<Machine>,
     dir: TempDir,
+    timing: RaftTiming,
 }
 
 /// One machine: a directory, simulated containers, and a daemon while it is switched on.
@@ -56,6 +58,7 @@ pub struct Machine {
     /// Its daemon.
     pub daemon: Option<Daemon>,
     dir: PathBuf,
+    timing: RaftTiming,
 }
 
 impl Cluster {
@@ -79,6 +82,7 @@ impl Cluster {
             executor: SimExecutor::new(name),
             daemon: None,
             dir: self.dir.path().join(name),
+            timing: self.timing,
         };
         machine.power_on().await?;
         self.machines.push(machine);
@@ -216,6 +220,13 @@ impl Builder {
         self
     }
 
+    /// Whose managers keep this time.
+    #[must_use]
+    pub fn timing(mut self, timing: RaftTiming) -> Self {
+        self.timing = timing;
+        self
+    }
+
     /// Starts the machines, makes the swarm and has the others join; all are ready then.
     ///
     /// # Errors
@@ -224,6 +235,7 @@ impl Builder {
         let mut cluster = Cluster {
             machines: vec![],
             dir: TempDir::new()?,
+            timing: self.timing,
         };
         let first = cluster.add_machine("m1").await?;
         let init = Init {
@@ -273,7 +285,7 @@ impl Machine {
             socket: self.dir.join("swarmd.sock"),
             engine_labels: [].into(),
             executor: ExecutorChoice::Given(std::sync::Arc::new(self.executor.clone())),
-            raft: RaftTiming::default(),
+            raft: self.timing,
             cert_expiry_min: Duration::from_secs(1),
         }
     }

@@ -73,7 +73,10 @@ const ONLY: &[(&str, &[&str])] = &[
         "swarm-datapath",
         &["swarm-types", "swarm-datapath-client", "swarm-tunnel"],
     ),
-    ("swarmctl", &["swarm-types", "swarm-proto", "swarm-seal"]),
+    (
+        "swarmctl",
+        &["swarm-types", "swarm-proto", "swarm-seal", "swarm-ca"],
+    ),
 ];
 
 /// Every rule at once.

@@ -141,12 +141,29 @@ pub async fn pinned_channel(addr: &str, roots: &RootBundle) -> Result<Channel, E
     anonymous_channel(addr, config).await
 }
 
+/// Dials a manager of this cluster with fixed settings: those of a client.
+pub(crate) async fn client_channel(
+    addr: &str,
+    config: Arc<ClientConfig>,
+    cluster_id: ClusterId,
+) -> Result<Channel, Error> {
+    given(addr, config, Some(cluster_id)).await
+}
+
 async fn anonymous_channel(addr: &str, config: Arc<ClientConfig>) -> Result<Channel, Error> {
+    given(addr, config, None).await
+}
+
+async fn given(
+    addr: &str,
+    config: Arc<ClientConfig>,
+    cluster_id: Option<ClusterId>,
+) -> Result<Channel, Error> {
     let options = DialOptions::default();
     let limit = options.connect_timeout;
     let dialler = Dialler {
         addr: addr.into(),
-        trust: Trust::Given(config),
+        trust: Trust::Given(config, cluster_id),
         limit,
     };
     connect(addr, &options, dialler).await
@@ -191,8 +208,8 @@ struct Dialler {
 enum Trust {
     /// The node's own identity and roots at the moment of dialling.
     Ours(Tls, ExpectRole),
-    /// Fixed settings, no certificate of our own.
-    Given(Arc<ClientConfig>),
+    /// Fixed settings, and the cluster that has to answer, where it is known.
+    Given(Arc<ClientConfig>, Option<ClusterId>),
 }
 
 impl Dialler {
@@ -214,7 +231,10 @@ impl Dialler {
                 let (config, identity) = tls.client().ok_or(Error::NoIdentity)?;
                 (config, Some((*expect, identity.cluster_id())))
             }
-            Trust::Given(config) => (Arc::clone(config), None),
+            Trust::Given(config, cluster_id) => {
+                let meant = cluster_id.map(|cluster_id| (ExpectRole::Manager, cluster_id));
+                (Arc::clone(config), meant)
+            }
         };
         let connect = |source| Error::Connect {
             addr: addr(),

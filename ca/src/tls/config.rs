@@ -13,7 +13,7 @@ use rustls::{
 };
 
 use super::provider;
-use crate::{Identity, RootBundle};
+use crate::{Identity, PrivateKey, RootBundle};
 
 const ALPN: &[u8] = b"h2";
 
@@ -41,6 +41,19 @@ pub(super) fn client(identity: &Identity) -> Result<Arc<ClientConfig>, Error> {
         .with_protocol_versions(&[&TLS13])?
         .with_root_certificates(identity.roots().store()?)
         .with_client_auth_cert(identity.chain().to_vec(), identity.key().to_rustls())?;
+    Ok(finish_client(config))
+}
+
+/// Shows a client's certificate; trusts these roots.
+pub(crate) fn credential(
+    key: &PrivateKey,
+    chain: Vec<CertificateDer<'static>>,
+    roots: &RootBundle,
+) -> Result<Arc<ClientConfig>, Error> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])?
+        .with_root_certificates(roots.store()?)
+        .with_client_auth_cert(chain, key.to_rustls())?;
     Ok(finish_client(config))
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Import {
 impl Import {
     pub(crate) async fn run(self, host: &Host) -> Result<(), Error> {
         let upload = Upload::open(&self.file).await?;
-        let mut images = host.connect().await?.images();
+        let mut images = host.connect().await?.images()?;
         let name = self.name.unwrap_or_default();
         let message = |chunk: Option<bytes::Bytes>| match chunk {
             None => ImportRequest {

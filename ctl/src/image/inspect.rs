@@ -23,7 +23,7 @@ pub(crate) struct Inspect {
 
 impl Inspect {
     pub(crate) async fn run(self, host: &Host) -> Result<(), Error> {
-        let mut images = host.connect().await?.images();
+        let mut images = host.connect().await?.images()?;
         let mut objects = vec![];
         let mut errors = vec![];
         for key in self.images {

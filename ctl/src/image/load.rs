@@ -34,7 +34,7 @@ impl Load {
             .or(self.input)
             .unwrap_or_else(|| PathBuf::from("-"));
         let upload = Upload::open(&path).await?;
-        let mut images = host.connect().await?.images();
+        let mut images = host.connect().await?.images()?;
         let message = |chunk: Option<bytes::Bytes>| LoadRequest {
             chunk: chunk.unwrap_or_default().into(),
         };

@@ -52,7 +52,7 @@ pub(crate) struct Ls {
 impl Ls {
     pub(crate) async fn run(self, host: &Host) -> Result<(), Error> {
         let filters = Filters::new(&self.filters, &["reference"])?;
-        let mut images = host.connect().await?.images();
+        let mut images = host.connect().await?.images()?;
         let list = images.list(ListImagesRequest {}).await?.into_inner().images;
         let rows = self.rows(list, &filters, Timestamp::now());
         print_list(&COLUMNS, rows, self.format.as_ref(), self.quiet)

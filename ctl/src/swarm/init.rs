@@ -51,7 +51,11 @@ pub(crate) struct Init {
 impl Init {
     pub(crate) async fn run(self, host: &Host) -> Result<(), Error> {
         let connection = host.connect().await?;
-        let answer = connection.daemon().init(self.request()).await?.into_inner();
+        let answer = connection
+            .daemon()?
+            .init(self.request())
+            .await?
+            .into_inner();
         output::line(format!(
             "Swarm initialized: current node ({}) is now a manager.\n",
             answer.node_id

@@ -55,7 +55,7 @@ impl Join {
             availability: self.availability.number(),
         };
         let connection = host.connect().await?;
-        let answer = connection.daemon().join(request).await?.into_inner();
+        let answer = connection.daemon()?.join(request).await?.into_inner();
         let role = match answer.role() {
             NodeRole::Worker => "worker",
             NodeRole::Manager => "manager",

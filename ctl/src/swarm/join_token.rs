@@ -52,15 +52,22 @@ impl JoinToken {
             NodeRole::Worker => cluster.worker_token,
             NodeRole::Manager => cluster.manager_token,
         };
+        if token.is_empty() {
+            let text = "a reader may not see join tokens: it takes an operator";
+            return Err(Error::Failed(text.to_owned()));
+        }
         if self.quiet {
             return Ok(output::line(token)?);
         }
-        let status = connection
-            .daemon()
-            .get_status(GetStatusRequest {})
-            .await?
-            .into_inner();
-        let own = Some(status.advertise_addr).filter(|addr| !addr.is_empty());
+        let own = match connection.is_remote() {
+            true => None,
+            false => {
+                let mut daemon = connection.daemon()?;
+                let status = daemon.get_status(GetStatusRequest {}).await?;
+                Some(status.into_inner().advertise_addr)
+            }
+        };
+        let own = own.filter(|addr| !addr.is_empty());
         let addr = own
             .or_else(|| cluster.managers.into_iter().next())
             .unwrap_or_default();

@@ -22,7 +22,7 @@ impl Leave {
     pub(crate) async fn run(self, host: &Host) -> Result<(), Error> {
         let connection = host.connect().await?;
         connection
-            .daemon()
+            .daemon()?
             .leave(LeaveRequest { force: self.force })
             .await?;
         Ok(output::line("Node left the swarm.")?)

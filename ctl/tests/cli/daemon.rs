@@ -179,7 +179,7 @@ fn ca_root() -> Cluster {
         spec: ClusterSpec::default(),
         root_ca: RootCaState {
             cert_pem: String::from_utf8_lossy(root.bundle().pem()).into_owned(),
-            key_pem: String::new(),
+            key_pem: root.key_pem().to_string(),
             worker_token: token(),
             manager_token: token(),
             ..RootCaState::default()

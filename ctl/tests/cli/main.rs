@@ -1,6 +1,7 @@
 //! The whole program against a daemon in the test's process: what is typed, what is shown, and
 //! with which exit code.
 
+mod access;
 mod daemon;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

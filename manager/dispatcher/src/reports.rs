@@ -12,16 +12,26 @@ const REPORTS_MAX: usize = 4096;
 /// Bytes kept of a text from a node; it goes into every manager's memory and log.
 const TEXT_BYTES_MAX: usize = 2048;
 
-/// The actions that store a batch. What the store knows already, or knows better, is left out.
-pub(crate) fn actions(
+/// What becomes of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Checked {
+    /// What stores it. What the store knows already, or knows better, is left out.
+    pub(crate) actions: Vec<Action>,
+    /// Reports on tasks of other nodes: dropped.
+    pub(crate) foreign: u64,
+}
+
+/// Checks a batch of a node.
+pub(crate) fn check(
     state: &State,
     node: NodeId,
     batch: Vec<wire::TaskReport>,
-) -> Result<Vec<Action>, Status> {
+) -> Result<Checked, Status> {
     if batch.len() > REPORTS_MAX {
         return Err(Status::invalid_argument("too many reports in one batch"));
     }
     let mut actions = Vec::with_capacity(batch.len());
+    let mut foreign = 0;
     for report in batch {
         let id: TaskId = report
             .task_id
@@ -32,9 +42,8 @@ pub(crate) fn actions(
         // Deleted meanwhile: the node will hear of it (S2.01).
         let Some(task) = state.task(id) else { continue };
         if task.node_id != Some(node) {
-            return Err(Status::permission_denied(format!(
-                "task {id} is not this node's"
-            )));
+            foreign += 1;
+            continue;
         }
         if status.state.owner() != Owner::Agent {
             let why = format!("no node may report task {id} as {}", status.state);
@@ -54,7 +63,7 @@ pub(crate) fn actions(
             actions.push(Action::TaskStatus { task: id, status });
         }
     }
-    Ok(actions)
+    Ok(Checked { actions, foreign })
 }
 
 fn bounded(mut text: String) -> String {

@@ -31,6 +31,8 @@ pub(crate) struct Session {
     told: Told,
     /// The batch that is being stored.
     batch: Option<(u64, Written)>,
+    /// Reports on tasks of other nodes so far.
+    foreign_reports: u64,
 }
 
 /// How a session ends.
@@ -67,6 +69,7 @@ impl Session {
             assignments,
             told: Told::default(),
             batch: None,
+            foreign_reports: 0,
         }
     }
 
@@ -192,12 +195,27 @@ impl Session {
             let why = "a batch came before the one before was acknowledged";
             return Err(Status::invalid_argument(why).into());
         }
-        let actions = reports::actions(&self.term.store.state(), self.node, batch.reports)?;
+        let reports::Checked { actions, foreign } =
+            reports::check(&self.term.store.state(), self.node, batch.reports)?;
+        self.count_foreign(foreign);
         if actions.is_empty() {
             return self.acknowledge(Ok(batch.sequence)).await;
         }
         self.batch = Some((batch.sequence, self.term.writer.write(actions).await));
         Ok(())
+    }
+
+    /// A node that reports on tasks of others is broken or hostile: worth a line, not one for each.
+    fn count_foreign(&mut self, foreign: u64) {
+        let before = self.foreign_reports;
+        self.foreign_reports += foreign;
+        if before.checked_ilog2() != self.foreign_reports.checked_ilog2() {
+            tracing::warn!(
+                node = %self.node,
+                dropped = self.foreign_reports,
+                "a node reports on tasks that are not its own"
+            );
+        }
     }
 
     async fn acknowledge(&mut self, ack: Result<u64, Status>) -> Result<(), End> {

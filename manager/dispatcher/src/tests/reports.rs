@@ -80,7 +80,6 @@ async fn reports_are_stored_before_they_are_acknowledged() {
 #[tokio::test]
 async fn a_node_speaks_only_of_its_own_tasks_and_only_in_its_own_states() {
     for (report, code) in [
-        ((3, TaskState::Running), Code::PermissionDenied),
         ((1, TaskState::Orphaned), Code::InvalidArgument),
         ((1, TaskState::Assigned), Code::InvalidArgument),
     ] {
@@ -95,6 +94,18 @@ async fn a_node_speaks_only_of_its_own_tasks_and_only_in_its_own_states() {
             "the whole batch is refused"
         );
     }
+}
+
+#[tokio::test]
+async fn reports_on_tasks_of_others_are_dropped_and_the_rest_is_taken() {
+    let mut fixture = with_tasks().await;
+    let mut agent = fixture.register(1).await.unwrap();
+    agent
+        .report(1, &[(3, TaskState::Failed), (1, TaskState::Accepted)])
+        .await;
+    assert_eq!(agent.ack().await, 1);
+    assert_eq!(state_of(&fixture, 3), TaskState::Assigned);
+    assert_eq!(state_of(&fixture, 1), TaskState::Accepted);
 }
 
 #[tokio::test]

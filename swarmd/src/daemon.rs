@@ -116,7 +116,8 @@ impl Daemon {
             environment,
             node: Mutex::default(),
         });
-        inner.resume().await;
+        // Boxed here and below: callers need not know how deep these go.
+        Box::pin(inner.resume()).await;
         let stop = CancellationToken::new();
         local::serve(&inner, images, &options.socket, &stop)?;
         Ok(Self { inner, stop })
@@ -127,7 +128,7 @@ impl Daemon {
     /// # Errors
     /// When it is in one, an address cannot be used, or the disk says no.
     pub async fn init(&self, request: Init) -> Result<Initialized, Error> {
-        self.inner.init(request).await
+        Box::pin(self.inner.init(request)).await
     }
 
     /// Joins a swarm.
@@ -135,7 +136,7 @@ impl Daemon {
     /// # Errors
     /// When it is in one, the token or an address is wrong, or no manager lets it in.
     pub async fn join(&self, request: Join) -> Result<NodeId, Error> {
-        self.inner.join(request).await
+        Box::pin(self.inner.join(request)).await
     }
 
     /// Leaves the swarm; as a manager only with `force`.
@@ -143,7 +144,7 @@ impl Daemon {
     /// # Errors
     /// When it is in none, or needs force.
     pub async fn leave(&self, force: bool) -> Result<(), Error> {
-        self.inner.leave(force).await
+        Box::pin(self.inner.leave(force)).await
     }
 
     /// Where this node stands, and every change of it.

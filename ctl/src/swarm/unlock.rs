@@ -19,7 +19,7 @@ pub(crate) struct Unlock {}
 impl Unlock {
     pub(crate) async fn run(self, host: &Host) -> Result<(), Error> {
         let connection = host.connect().await?;
-        let mut daemon = connection.daemon();
+        let mut daemon = connection.daemon()?;
         let status = daemon.get_status(GetStatusRequest {}).await?.into_inner();
         match status.state() {
             State::Locked => {}

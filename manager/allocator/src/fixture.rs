@@ -25,6 +25,7 @@ pub(crate) fn cluster() -> Cluster {
         revoked: [].into(),
         gossip_keys: vec![],
         gossip_keys_at: Timestamp::default(),
+        content_key: types::Payload::default(),
         access: types::access::Access::default(),
     }
 }

@@ -81,7 +81,7 @@ impl ControlApi {
         }
         let id = ServiceId::generate(&mut RandomIds);
         self.state()
-            .check_service(id, spec)
+            .check_service(id, &spec)
             .map_err(Error::from_check)?;
         let service = Service {
             id,

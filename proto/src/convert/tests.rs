@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use types::cluster::{ExternalCa, ExternalCaProtocol, RootCaState, RootRotation};
-use types::container_spec::{Mount, MountKind, Ulimit};
+use types::container_spec::{Healthcheck, Mount, MountKind, Ulimit};
 use types::network::NetworkAttachmentSpec;
 use types::node::{
     Availability, KeyDigest, ManagerStatus, NodeCertificate, NodeDescription, NodeState,
@@ -67,6 +67,14 @@ fn task_spec() -> TaskSpec {
                 soft: 1,
                 hard: -1,
             }],
+            healthcheck: Some(Healthcheck {
+                test: vec!["CMD".into(), "true".into()],
+                interval: Duration::from_secs(1),
+                timeout: Duration::from_secs(2),
+                start_period: Duration::from_secs(3),
+                start_interval: Duration::from_secs(4),
+                retries: 5,
+            }),
             configs: vec![],
             secrets: vec![],
         },

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use executor::Controller as _;
 use types::container_spec::Healthcheck;
 use types::{Task, TaskState};
 

@@ -38,6 +38,7 @@ fn state(pools: &[(&str, u8)], networks: Vec<Network>) -> State {
         revoked: [].into(),
         gossip_keys: vec![],
         gossip_keys_at: Timestamp::default(),
+        content_key: types::Payload::default(),
         access: types::access::Access::default(),
     };
     let mut state = State::default();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ca::{
-    Identity, JoinToken, NodeFiles, PrivateKey, RootCa, Subject, UnlockKey, chain_key_digest,
-    effective_validity,
+    FilesError, Identity, JoinToken, KeyFileError, NodeFiles, PrivateKey, RootCa, Subject,
+    UnlockKey, chain_key_digest, effective_validity,
 };
 use image::ImageStore;
 use tokio::sync::{Mutex, MutexGuard, watch};

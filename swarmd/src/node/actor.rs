@@ -57,6 +57,8 @@ pub(super) struct Actor {
     problem: String,
     /// What is wrong with the certificate, for users; empty when nothing is.
     certificate_problem: String,
+    /// The private key is to be replaced before the certificate is due.
+    is_exposed: bool,
     /// When the certificate is to be renewed.
     due: Timestamp,
     renewal: Retry,
@@ -123,6 +125,7 @@ impl Actor {
             is_evicted: false,
             problem: String::new(),
             certificate_problem: String::new(),
+            is_exposed,
             due,
             renewal: Retry::at(if is_exposed {
                 Instant::now()
@@ -354,7 +357,8 @@ impl Actor {
     }
 
     async fn renew(&mut self) {
-        if !self.is_renewal_wanted() && !self.is_evicted && Timestamp::now() < self.due {
+        let is_wanted = self.is_renewal_wanted() || self.is_evicted || self.is_exposed;
+        if !is_wanted && Timestamp::now() < self.due {
             self.renewal = Retry::at(look_at(self.due));
             return;
         }
@@ -370,6 +374,7 @@ impl Actor {
                 }
                 tracing::info!(%role, %until, "certificate renewed");
                 self.is_evicted = false;
+                self.is_exposed = false;
                 self.certificate_problem.clear();
                 self.due = if is_back {
                     Timestamp::now()

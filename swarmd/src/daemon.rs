@@ -466,6 +466,7 @@ fn found(request: Init, cert_expiry_min: Duration) -> Result<Founding, Error> {
         revoked: [].into(),
         gossip_keys: vec![],
         content_key: types::Payload::default(),
+        gossip_keys_at: types::Timestamp::default(),
         access: types::access::Access::default(),
     };
     let role = NodeRole::Manager;

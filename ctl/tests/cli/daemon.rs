@@ -188,6 +188,7 @@ fn ca_root() -> Cluster {
         revoked: std::collections::BTreeMap::new(),
         gossip_keys: vec![],
         content_key: types::Payload::default(),
+        gossip_keys_at: types::Timestamp::default(),
         access: types::access::Access::default(),
     }
 }

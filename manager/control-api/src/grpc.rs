@@ -382,6 +382,36 @@ impl Control for ControlService {
         let id = self.api.remove_config(&request.into_inner().key).await?;
         Ok(Response::new(wire::RemoveConfigResponse { id }))
     }
+
+    async fn create_network(
+        &self,
+        request: Request<wire::CreateNetworkRequest>,
+    ) -> Answer<wire::CreateNetworkResponse> {
+        let created = network::create(&self.api, request.into_inner()).await?;
+        Ok(Response::new(created))
+    }
+
+    async fn list_networks(
+        &self,
+        _: Request<wire::ListNetworksRequest>,
+    ) -> Answer<wire::ListNetworksResponse> {
+        Ok(Response::new(network::list(&self.api)))
+    }
+
+    async fn get_network(
+        &self,
+        request: Request<wire::GetNetworkRequest>,
+    ) -> Answer<wire::GetNetworkResponse> {
+        Ok(Response::new(network::get(&self.api, request.get_ref())?))
+    }
+
+    async fn remove_network(
+        &self,
+        request: Request<wire::RemoveNetworkRequest>,
+    ) -> Answer<wire::RemoveNetworkResponse> {
+        let removed = network::remove(&self.api, request.get_ref()).await?;
+        Ok(Response::new(removed))
+    }
 }
 
 fn required<T>(field: &str, value: Option<T>) -> Result<T, Error> {

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use store::{Kind, State};
-use types::{Config, ConfigId, Node, NodeId, Secret, SecretId, Service, ServiceId, Task, TaskId};
+use types::{
+    Config, ConfigId, Network, NetworkId, Node, NodeId, Secret, SecretId, Service, ServiceId, Task,
+    TaskId,
+};
 
 use crate::Error;
 
@@ -68,6 +71,26 @@ pub(crate) fn config<'a>(state: &'a State, key: &str) -> Result<&'a Arc<Config>,
         Some(config) => Ok(config),
         None => by_prefix(state.configs(), |it| it.id.as_str(), Kind::Config, key),
     }
+}
+
+/// The network called `key`; those every node has are no objects.
+pub(crate) fn network<'a>(state: &'a State, key: &str) -> Result<&'a Arc<Network>, Error> {
+    if let Some(network) = key
+        .parse::<NetworkId>()
+        .ok()
+        .and_then(|id| state.network(id))
+    {
+        return Ok(network);
+    }
+    if let Some(network) = state.network_by_name(key) {
+        return Ok(network);
+    }
+    by_prefix(
+        state.networks(),
+        |network| network.id.as_str(),
+        Kind::Network,
+        key,
+    )
 }
 
 /// The task called `key`: by id, by `service.slot` or `service.node`, by prefix of its id.

@@ -11,7 +11,7 @@ use types::node::NodeState;
 use types::service::ServiceMode;
 use types::{Meta, Service, ServiceId, ServiceSpec, Task, TaskState, Version};
 
-use crate::{ControlApi, Error, content, key, names, normalize, validate};
+use crate::{ControlApi, Error, content, key, names, network, normalize, validate};
 
 pub use update::UpdateService;
 pub(crate) use update::forward;

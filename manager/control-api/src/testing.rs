@@ -208,6 +208,7 @@ pub(crate) fn cluster() -> Cluster {
         revoked: std::collections::BTreeMap::new(),
         gossip_keys: vec![],
         content_key: types::Payload::default(),
+        gossip_keys_at: types::Timestamp::default(),
         access: types::access::Access::default(),
     }
 }

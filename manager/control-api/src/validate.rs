@@ -5,8 +5,9 @@
 
 mod cluster;
 mod container;
-mod health;
 mod content;
+mod endpoint;
+mod health;
 mod image;
 mod mount;
 mod network;
@@ -24,8 +25,9 @@ use types::{Labels, NodeSpec, ServiceSpec};
 
 pub use cluster::cluster_spec;
 pub use container::container_spec;
-pub use health::healthcheck;
 pub use content::{config, content_name, data_size, references, secret};
+pub use endpoint::endpoint;
+pub use health::healthcheck;
 pub use image::image_reference;
 pub use mount::mounts;
 pub use network::{is_reserved_label, network_spec};

@@ -273,7 +273,8 @@ fn a_node_and_the_cluster_survive_the_wire() {
         },
         lock: types::cluster::ClusterLock::default(),
         revoked: [(NodeId::from_number(8), Timestamp(5))].into(),
-        gossip_keys: vec![],
+        gossip_keys: vec![types::Payload::new(vec![1; 32])],
+        gossip_keys_at: Timestamp(7),
         content_key: types::Payload::new(vec![7; 32]),
         access: access(),
     };

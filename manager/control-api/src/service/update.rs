@@ -11,7 +11,7 @@ use types::update::{UpdateState, UpdateStatus};
 use types::{Service, ServiceId, ServiceSpec, Timestamp, Version};
 
 use super::ServiceChanged;
-use crate::{ControlApi, Error, content, key, normalize, validate};
+use crate::{ControlApi, Error, content, key, network, normalize, validate};
 
 /// A change of a service.
 #[derive(Clone, Debug)]

@@ -18,6 +18,7 @@ const HEARTBEAT_PERIOD_MAX: Duration = Duration::from_secs(3600);
 /// The first setting that is out of range.
 pub fn cluster_spec(spec: &ClusterSpec, cert_expiry_min: Duration) -> Checked {
     labels("Labels", &spec.labels)?;
+    cluster_network(&spec.network)?;
     if spec.node_cert_expiry < cert_expiry_min {
         let min = if cert_expiry_min == ca::NODE_VALIDITY_MIN {
             "1h".to_owned()

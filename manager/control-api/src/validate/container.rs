@@ -7,8 +7,7 @@ use types::container_spec::Ulimit;
 
 use super::{
     Checked, Invalid, healthcheck, hostname, image_reference, labels, mounts, references,
-    stop_signal, text,
-    user,
+    stop_signal, text, user,
 };
 
 /// Resource limits of processes, by the names of `ulimit`.

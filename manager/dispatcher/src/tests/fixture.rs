@@ -304,6 +304,7 @@ fn cluster() -> Cluster {
         revoked: Default::default(),
         gossip_keys: vec![],
         content_key: types::Payload::default(),
+        gossip_keys_at: types::Timestamp::default(),
         access: Default::default(),
     }
 }

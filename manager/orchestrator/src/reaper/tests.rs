@@ -40,6 +40,7 @@ fn limited(fixture: Fixture, limit: i64) -> Fixture {
         revoked: std::collections::BTreeMap::new(),
         gossip_keys: vec![],
         content_key: types::Payload::default(),
+        gossip_keys_at: types::Timestamp::default(),
         access: types::access::Access::default(),
     };
     fixture.apply(

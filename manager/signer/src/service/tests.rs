@@ -40,6 +40,7 @@ async fn fixture() -> Fixture {
         revoked: std::collections::BTreeMap::new(),
         gossip_keys: vec![],
         content_key: types::Payload::default(),
+        gossip_keys_at: types::Timestamp::default(),
         access: types::access::Access::default(),
     };
     let store = Store::new();

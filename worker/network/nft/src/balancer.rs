@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
-use crate::compile::{ADDRESSES, Layout, PORTS, UNSERVED_ADDRESSES, UNSERVED_PORTS, is_new};
+use crate::compile::Layout;
 use crate::error::{Error, Result};
 use crate::forwarder::{Applied, Difference, Forwarder, Size};
 use crate::service::{Frontend, Service, Services};
@@ -51,13 +51,21 @@ impl Balancer {
 
     /// Makes these the services, and no others. Only what differs is sent to the kernel.
     pub fn replace(&mut self, services: Services) -> Result<Applied> {
-        check_all(services.keys())?;
+        check_all(
+            services
+                .iter()
+                .map(|(frontend, service)| (frontend, Some(service))),
+        )?;
         self.forwarder.replace(base(), services)
     }
 
     /// Changes these services; `None` takes one away. The others are not looked at.
     pub fn change(&mut self, changed: BTreeMap<Frontend, Option<Service>>) -> Result<Applied> {
-        check_all(changed.keys())?;
+        check_all(
+            changed
+                .iter()
+                .map(|(frontend, service)| (frontend, service.as_ref())),
+        )?;
         self.forwarder.change_over(base, changed)
     }
 
@@ -94,15 +102,26 @@ impl Balancer {
     }
 }
 
-fn check_all<'a>(mut frontends: impl Iterator<Item = &'a Frontend>) -> Result<()> {
-    match frontends.find(|frontend| frontend.address.is_unspecified()) {
-        None => Ok(()),
-        Some(frontend) => Err(Error::Invalid {
-            field: "address of a frontend",
-            value: frontend.address.to_string(),
-            allowed: "a virtual address; ports of the node itself are the mesh's",
-        }),
+fn check_all<'a>(
+    services: impl Iterator<Item = (&'a Frontend, Option<&'a Service>)>,
+) -> Result<()> {
+    for (frontend, service) in services {
+        if frontend.address.is_unspecified() {
+            return Err(Error::Invalid {
+                field: "address of a frontend",
+                value: frontend.address.to_string(),
+                allowed: "a virtual address; ports of the node itself are the mesh's",
+            });
+        }
+        if let Some(name) = service.and_then(|service| service.interfaces.first()) {
+            return Err(Error::Invalid {
+                field: "interface of a service",
+                value: name.clone(),
+                allowed: "none: a virtual address is called from within",
+            });
+        }
     }
+    Ok(())
 }
 
 /// The tables without services: what local processes send is looked up, by port first.
@@ -112,14 +131,9 @@ fn base() -> Ruleset {
         let table = base.table(layout.family, TABLE);
         layout.skeleton(table);
         let hook = Hook::new("filter", Hook::OUTPUT, PRIORITY_REFUSE);
-        let rules = vec![
-            is_new(layout.to_port(UNSERVED_PORTS)),
-            is_new(layout.to_address(UNSERVED_ADDRESSES)),
-        ];
-        table.chain("refuse-output", Some(hook), rules);
+        table.chain("refuse-output", Some(hook), layout.to_refusal(false));
         let hook = Hook::new("nat", Hook::OUTPUT, PRIORITY_TRANSLATE);
-        let rules = vec![layout.to_port(PORTS), layout.to_address(ADDRESSES)];
-        table.chain("output", Some(hook), rules);
+        table.chain("output", Some(hook), layout.to_pickers(false));
     }
     base
 }

@@ -28,8 +28,8 @@ pub(crate) enum What {
     AddChain(String, Option<Hook>),
     FlushChain(String),
     RemoveElements(String, Vec<Vec<u8>>),
-    AddElements(String, Vec<(Vec<u8>, Value)>),
     AddRules(String, Vec<Rule>),
+    AddElements(String, Vec<(Vec<u8>, Value)>),
     RemoveChain(String),
     RemoveMap(String),
 }
@@ -66,8 +66,9 @@ impl What {
             Self::AddChain(..) => 3,
             Self::FlushChain(_) => 4,
             Self::RemoveElements(..) => 5,
-            Self::AddElements(..) => 6,
-            Self::AddRules(..) => 7,
+            // A rule that looks into a map makes the kernel walk through all its elements.
+            Self::AddRules(..) => 6,
+            Self::AddElements(..) => 7,
             Self::RemoveChain(_) => 8,
             Self::RemoveMap(_) => 9,
         }

@@ -6,27 +6,28 @@ use crate::expression::{
     Compare, Connection, Expressions, Header, Meta, Refusal, Register, STATE_NEW,
     STATUS_TRANSLATED, Verdict, address_bytes,
 };
-use crate::service::{Affinity, Backend, Frontend, Service};
+use crate::picker::Picker;
+use crate::service::{Backend, Frontend, Service};
 use crate::slots::slots;
-use crate::table::{
-    Chain, Elements, Family, Format, Rule, Shape, Table, Value, ValueShape, print_as,
-};
+use crate::table::{Chain, Elements, Family, Format, Shape, Table, Value, ValueShape, print_as};
 
-/// Map: virtual address → chain.
+/// Map: virtual address → the number of the chain that picks a backend.
 pub(crate) const ADDRESSES: &str = "addresses";
-/// Map: address, protocol and port → chain.
+/// Map: address, protocol and port → the number of the chain that picks a backend.
 pub(crate) const PORTS: &str = "ports";
-/// Maps as [`ADDRESSES`] and [`PORTS`], of services without backends. They are looked up where
-/// packets are filtered: an answer made while addresses are being translated gets lost.
+/// Map: number → chain. Were the chains themselves in the maps before, the kernel would walk
+/// through all of them, down to each chain, whenever one changes.
+pub(crate) const PICKERS: &str = "pickers";
+/// Map: address, protocol and port → chain, of those limited to interfaces.
+pub(crate) const LIMITED: &str = "limited-ports";
+/// Maps: virtual address, or address, protocol and port → chain that refuses, of services without
+/// backends. They are looked up where packets are filtered: an answer made while addresses are
+/// being translated gets lost.
 pub(crate) const UNSERVED_ADDRESSES: &str = "unserved-addresses";
+/// See [`UNSERVED_ADDRESSES`].
 pub(crate) const UNSERVED_PORTS: &str = "unserved-ports";
-/// Map: frontend and slot → backend.
-pub(crate) const BACKENDS: &str = "backends";
 /// Chain: refuses.
 pub(crate) const REFUSE: &str = "refuse";
-
-/// Any number will do, as long as it is the same on all nodes.
-const HASH_SEED: u32 = 0x7377_726d;
 
 /// The family of an address, as tables have it.
 pub(crate) fn family_of(address: IpAddr) -> Family {
@@ -74,33 +75,30 @@ impl Layout {
         }
     }
 
-    fn address_registers(self) -> u32 {
+    pub(crate) fn address_registers(self) -> u32 {
         self.address_length / 4
     }
 
     /// `address . protocol . port` from register 0 on.
-    fn ports_shape(self) -> Shape {
+    fn ports_shape(self, value: ValueShape) -> Shape {
         let fields = [self.print_as, print_as::PROTOCOL, print_as::PORT];
-        Shape {
-            key: Format {
-                print_as: print_as::joined(&fields),
-                length: self.address_length + 8,
-            },
-            value: ValueShape::Verdict,
-        }
+        let key = Format {
+            print_as: print_as::joined(&fields),
+            length: self.address_length + 8,
+        };
+        Shape { key, value }
     }
 
-    fn addresses_shape(self) -> Shape {
-        Shape {
-            key: Format {
-                print_as: self.print_as,
-                length: self.address_length,
-            },
-            value: ValueShape::Verdict,
-        }
+    fn addresses_shape(self, value: ValueShape) -> Shape {
+        let key = Format {
+            print_as: self.print_as,
+            length: self.address_length,
+        };
+        Shape { key, value }
     }
 
-    fn backends_shape(self) -> Shape {
+    /// Of a picking chain's map: frontend and slot → backend.
+    pub(crate) fn backends_shape(self) -> Shape {
         let key = [
             self.print_as,
             print_as::PROTOCOL,
@@ -121,7 +119,7 @@ impl Layout {
 
     /// Reads where the packet goes into the registers of a key, the address left out if `local`:
     /// then the key is that of a published port.
-    fn load_key(self, any_address: bool) -> Expressions {
+    pub(crate) fn load_key(self, any_address: bool) -> Expressions {
         let address = Register(0);
         let after = self.address_registers();
         let begin = Expressions::default();
@@ -150,35 +148,71 @@ impl Layout {
         rule.payload(to, Header::Network, self.source_offset, length)
     }
 
-    /// Goes to the chain of the called port, if this map has one.
-    pub(crate) fn to_port(self, map: &str) -> Expressions {
-        self.load_key(false).lookup_verdict(map, Register(0))
-    }
-
-    /// Goes to the chain of the called address, if this map has one.
-    pub(crate) fn to_address(self, map: &str) -> Expressions {
-        self.load_destination(Expressions::default(), Register(0))
-            .lookup_verdict(map, Register(0))
-    }
-
-    /// Goes to the chain of the published port, if it is called at this machine and the map has
-    /// one.
-    pub(crate) fn to_published(self, map: &str) -> Expressions {
-        let lookup = self.load_key(true).lookup_verdict(map, Register(0));
+    /// Ends the rule unless the packet is for this machine, then reads the key of a published port.
+    fn load_published(self) -> Expressions {
         Expressions::default()
             .destination_is_local(Register(15))
-            .then(lookup)
+            .then(self.load_key(true))
+    }
+
+    /// The rules that lead to whom is called, by their numbers: ports, addresses, and on a node
+    /// published ports.
+    pub(crate) fn to_pickers(self, is_node: bool) -> Vec<Expressions> {
+        let pick = |key: Expressions, map| {
+            key.lookup_value(map, Register(0), Register(0))
+                .lookup_verdict(PICKERS, Register(0))
+        };
+        let port = pick(self.load_key(false), PORTS);
+        if is_node {
+            let limited = |key: Expressions| key.lookup_verdict(LIMITED, Register(0));
+            return vec![
+                limited(self.load_key(false)),
+                limited(self.load_published()),
+                port,
+                pick(self.load_published(), PORTS),
+            ];
+        }
+        let address = self.load_destination(Expressions::default(), Register(0));
+        vec![port, pick(address, ADDRESSES)]
+    }
+
+    /// The rules that refuse what would begin a connection to whom nobody serves.
+    pub(crate) fn to_refusal(self, is_node: bool) -> Vec<Expressions> {
+        let port = self
+            .load_key(false)
+            .lookup_verdict(UNSERVED_PORTS, Register(0));
+        let other = if is_node {
+            self.load_published()
+                .lookup_verdict(UNSERVED_PORTS, Register(0))
+        } else {
+            self.load_destination(Expressions::default(), Register(0))
+                .lookup_verdict(UNSERVED_ADDRESSES, Register(0))
+        };
+        vec![is_new(port), is_new(other)]
     }
 
     /// Maps without elements, and the chain that refuses.
     pub(crate) fn skeleton(self, table: &mut Table) {
-        for map in [ADDRESSES, UNSERVED_ADDRESSES] {
-            table.map(map, self.addresses_shape(), Elements::new());
+        let number = Format {
+            print_as: print_as::MARK,
+            length: 4,
+        };
+        let numbers = ValueShape::Bytes(number);
+        let chains = ValueShape::Verdict;
+        for (map, shape) in [
+            (ADDRESSES, self.addresses_shape(numbers)),
+            (PORTS, self.ports_shape(numbers)),
+            (UNSERVED_ADDRESSES, self.addresses_shape(chains)),
+            (UNSERVED_PORTS, self.ports_shape(chains)),
+            (LIMITED, self.ports_shape(chains)),
+        ] {
+            table.map(map, shape, Elements::new());
         }
-        for map in [PORTS, UNSERVED_PORTS] {
-            table.map(map, self.ports_shape(), Elements::new());
-        }
-        table.map(BACKENDS, self.backends_shape(), Elements::new());
+        let pickers = Shape {
+            key: number,
+            value: chains,
+        };
+        table.map(PICKERS, pickers, Elements::new());
         let unreachable = Refusal::Unreachable(self.port_unreachable);
         let rules = vec![
             Expressions::default()
@@ -194,23 +228,33 @@ impl Layout {
 #[derive(Debug, Clone)]
 pub(crate) struct Compiled {
     pub(crate) family: Family,
-    pub(crate) chain: String,
-    pub(crate) rules: Chain,
-    /// The one element that leads to the chain, and its map.
-    pub(crate) entry: (&'static str, Vec<u8>),
+    /// The chain that picks a backend, shared with services like it; none if it is refused.
+    pub(crate) picker: Option<Picker>,
+    /// A chain of its own before that, if only some interfaces may come in.
+    pub(crate) guard: Option<(String, Chain)>,
+    /// The one element that leads to the chain: its map, key, and value.
+    pub(crate) entry: (&'static str, Vec<u8>, Value),
     pub(crate) backends: Elements,
 }
 
-/// A service's chain, its entry and its backends.
+impl Compiled {
+    /// The picking chain it has a share in.
+    pub(crate) fn shares(&self) -> Option<(Family, Picker)> {
+        self.picker.map(|picker| (self.family, picker))
+    }
+}
+
+/// A service's entry and its backends, and which chain picks among them.
 pub(crate) fn compile(frontend: &Frontend, service: &Service, seed: u64) -> Compiled {
     let family = family_of(frontend.address);
     let key = key_of(frontend);
     let slots = slots(service, seed);
-    let rules = if slots.is_empty() {
-        refuse_rules(service)
-    } else {
-        forward_rules(frontend, service, slots.len())
-    };
+    let picker = Picker::of(frontend, service, slots.len());
+    let guard = (!service.interfaces.is_empty()).then(|| {
+        let target = picker.map_or_else(|| REFUSE.to_owned(), |picker| picker.to_string());
+        let rules = guarded(&service.interfaces, &target);
+        (format!("only-{frontend}"), rules)
+    });
     let backends = slots
         .iter()
         .zip(0u32..)
@@ -220,21 +264,42 @@ pub(crate) fn compile(frontend: &Frontend, service: &Service, seed: u64) -> Comp
             (slot_key, Value::Bytes(backend_bytes(frontend, backend)))
         })
         .collect();
-    let entry = match (frontend.port.is_some(), slots.is_empty()) {
-        (true, false) => (PORTS, key),
-        (true, true) => (UNSERVED_PORTS, key),
-        (false, false) => (ADDRESSES, address_bytes(frontend.address)),
-        (false, true) => (UNSERVED_ADDRESSES, address_bytes(frontend.address)),
+    let goto = |chain: &str| Value::Goto(chain.to_owned());
+    let has_port = frontend.port.is_some();
+    let map_key = if has_port {
+        key
+    } else {
+        address_bytes(frontend.address)
     };
+    let guard_name = guard.as_ref().map(|(name, _)| name.as_str());
+    let (map, value) = match (picker, guard_name, has_port) {
+        (Some(_), Some(chain), _) => (LIMITED, goto(chain)),
+        (Some(picker), None, true) => (PORTS, picker.value()),
+        (Some(picker), None, false) => (ADDRESSES, picker.value()),
+        (None, chain, true) => (UNSERVED_PORTS, goto(chain.unwrap_or(REFUSE))),
+        (None, chain, false) => (UNSERVED_ADDRESSES, goto(chain.unwrap_or(REFUSE))),
+    };
+    let entry = (map, map_key, value);
     Compiled {
         family,
-        chain: format!("to-{frontend}"),
-        rules: Chain {
-            hook: None,
-            rules: rules.into_iter().map(Rule::from).collect(),
-        },
+        picker,
+        guard,
         entry,
         backends,
+    }
+}
+
+/// One rule for each interface connections may come in by.
+fn guarded(interfaces: &[String], target: &str) -> Chain {
+    let rules = interfaces.iter().map(|name| {
+        Expressions::default()
+            .interface(Register(0), Meta::InputName, Compare::Equal, name)
+            .verdict(Verdict::Goto(target))
+            .into()
+    });
+    Chain {
+        hook: None,
+        rules: rules.collect(),
     }
 }
 
@@ -256,55 +321,6 @@ fn backend_bytes(frontend: &Frontend, backend: &Backend) -> Vec<u8> {
     bytes.extend_from_slice(&backend.port.unwrap_or(called).to_be_bytes());
     bytes.extend_from_slice(&[0; 2]);
     bytes
-}
-
-/// One rule for all, or one for each interface connections may come in by.
-fn guarded(service: &Service, rule: &Expressions) -> Vec<Expressions> {
-    if service.interfaces.is_empty() {
-        return vec![rule.clone()];
-    }
-    let limited = |name: &String| {
-        Expressions::default()
-            .interface(Register(12), Meta::InputName, Compare::Equal, name)
-            .then(rule.clone())
-    };
-    service.interfaces.iter().map(limited).collect()
-}
-
-fn refuse_rules(service: &Service) -> Vec<Expressions> {
-    guarded(
-        service,
-        &Expressions::default().verdict(Verdict::Goto(REFUSE)),
-    )
-}
-
-fn forward_rules(frontend: &Frontend, service: &Service, slots: usize) -> Vec<Expressions> {
-    let layout = Layout::of(family_of(frontend.address));
-    let modulus = u32::try_from(slots).expect("at most SLOTS_MAX slots");
-    let (address, rest) = (Register(0), Register(layout.address_registers()));
-    let slot = Register(rest.0 + 2);
-    let source = Register(8);
-    let key = key_of(frontend);
-    let (address_part, rest_part) = key.split_at(address_bytes(frontend.address).len());
-    let keyed = Expressions::default()
-        .constant(address, address_part)
-        .constant(rest, rest_part);
-    let chosen = match service.affinity {
-        Affinity::None => keyed.count_up(slot, modulus),
-        Affinity::SourceAddress => layout.load_source(keyed, source).hash(
-            source,
-            layout.address_length,
-            slot,
-            modulus,
-            HASH_SEED,
-        ),
-    };
-    let port = frontend.port.map(|_| rest);
-    let family = u32::from(layout.family.number());
-    let rule = chosen
-        .lookup_value(BACKENDS, address, address)
-        .translate_destination(family, address, port);
-    guarded(service, &rule)
 }
 
 /// Ends the rule unless the connection's destination was translated.

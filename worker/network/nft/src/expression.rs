@@ -282,6 +282,16 @@ impl Expressions {
         })
     }
 
+    /// One of `0..modulus`, by chance.
+    pub(crate) fn draw(self, to: Register, modulus: u32) -> Self {
+        self.push("numgen", |a| {
+            a.number(1, to.number())
+                .number(2, modulus)
+                .number(3, 1)
+                .number(4, 0);
+        })
+    }
+
     /// One of `0..modulus`, always the same for the same bytes.
     pub(crate) fn hash(
         self,

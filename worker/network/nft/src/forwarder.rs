@@ -6,14 +6,16 @@ use std::os::fd::BorrowedFd;
 
 use crate::change::{Change, What, change_chain, change_elements, difference, encode, order};
 use crate::compile::{
-    ADDRESSES, BACKENDS, Compiled, PORTS, UNSERVED_ADDRESSES, UNSERVED_PORTS, compile,
+    ADDRESSES, Compiled, LIMITED, Layout, PICKERS, PORTS, UNSERVED_ADDRESSES, UNSERVED_PORTS,
+    compile,
 };
 use crate::conntrack;
 use crate::dump;
 use crate::error::{Error, Result};
+use crate::picker::Picker;
 use crate::service::{Frontend, Service, Services};
 use crate::socket::Socket;
-use crate::table::{Elements, Ruleset, Value};
+use crate::table::{Chain, Elements, Family, Map, Ruleset, TableName, Value};
 
 /// What an exchange with the kernel did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,6 +57,9 @@ pub struct Size {
     pub elements: usize,
 }
 
+/// How often the kernel's rules are read until two readings agree.
+const READS_MAX: u32 = 20;
+
 #[derive(Debug)]
 pub(crate) struct Forwarder {
     socket: Socket,
@@ -65,6 +70,7 @@ pub(crate) struct Forwarder {
     seed: u64,
     base: Ruleset,
     services: Services,
+    shared: Shared,
     /// Whether the kernel is known to hold `base` and `services`.
     is_installed: bool,
 }
@@ -87,6 +93,7 @@ impl Forwarder {
             seed,
             base: Ruleset::default(),
             services: Services::new(),
+            shared: Shared::new(),
             is_installed: false,
         })
     }
@@ -109,7 +116,8 @@ impl Forwarder {
         if is_rebuilding(&changes) {
             return self.compare_and_install(base, services);
         }
-        self.plan_services(&changed, &mut changes);
+        changes.extend(self.plan_services(&changed));
+        order(&mut changes);
         self.install(changes, &changed, Some(base))
     }
 
@@ -129,27 +137,16 @@ impl Forwarder {
             merge(&mut services, &changed);
             return self.compare_and_install(base(), services);
         }
-        let mut changes = Vec::new();
-        self.plan_services(&changed, &mut changes);
+        let changes = self.plan_services(&changed);
         self.install(changes, &changed, None)
     }
 
-    fn plan_services(
-        &self,
-        changed: &BTreeMap<Frontend, Option<Service>>,
-        changes: &mut Vec<Change>,
-    ) {
-        for (frontend, after) in changed {
-            let before = self.services.get(frontend);
-            plan(
-                self.table,
-                self.seed,
-                frontend,
-                (before, after.as_ref()),
-                changes,
-            );
-        }
-        order(changes);
+    fn plan_services(&self, changed: &BTreeMap<Frontend, Option<Service>>) -> Vec<Change> {
+        let changed: Vec<_> = changed
+            .iter()
+            .map(|(frontend, after)| (frontend, self.services.get(frontend), after.as_ref()))
+            .collect();
+        plan(self.table, self.seed, &changed, &self.shared)
     }
 
     /// Does the steps; if the kernel refuses because it does not hold what was put there, compares
@@ -196,8 +193,23 @@ impl Forwarder {
                 (*frontend, before)
             })
             .collect();
+        self.recount(&before);
         applied.flows_forgotten = self.forget_stale(&before)?;
         Ok(applied)
+    }
+
+    /// Keeps the count of services that share chains, after these were as they are no more.
+    fn recount(&mut self, before: &[(Frontend, Option<Service>)]) {
+        for (frontend, before) in before {
+            let after = self.services.get(frontend);
+            for (service, difference) in [(before.as_ref(), -1), (after, 1)] {
+                let compiled = service.map(|service| compile(frontend, service, self.seed));
+                if let Some(share) = compiled.and_then(|compiled| compiled.shares()) {
+                    *self.shared.entry(share).or_default() += difference;
+                }
+            }
+        }
+        self.shared.retain(|_, services| *services > 0);
     }
 
     fn compare_and_install(&mut self, base: Ruleset, services: Services) -> Result<Applied> {
@@ -209,9 +221,7 @@ impl Forwarder {
 
     /// Reads what the kernel holds and makes it this.
     fn put_right(&mut self, base: &Ruleset, services: &Services) -> Result<Applied> {
-        let found = dump::read(&mut self.socket, &self.owned)?;
-        let desired = desired(base, services, self.table, self.seed);
-        let changes = difference(&found, &desired);
+        let changes = self.compare(base, services)?;
         let transaction = encode(&changes);
         let bytes = transaction.len();
         transaction.commit(&mut self.socket)?;
@@ -220,6 +230,26 @@ impl Forwarder {
             bytes,
             flows_forgotten: 0,
             was_compared: true,
+        })
+    }
+
+    /// What would make the kernel hold this. While the kernel enlarges a map, which it does on its
+    /// own after many elements were added, it may pass over some when it is read: a difference
+    /// counts only once it was seen twice.
+    fn compare(&mut self, base: &Ruleset, services: &Services) -> Result<Vec<Change>> {
+        let desired = desired(base, services, self.table, self.seed);
+        let mut last = None;
+        for _ in 0..READS_MAX {
+            let found = dump::read(&mut self.socket, &self.owned)?;
+            let changes = difference(&found, &desired);
+            if changes.is_empty() || last.as_ref() == Some(&changes) {
+                return Ok(changes);
+            }
+            last = Some(changes);
+        }
+        Err(Error::Unstable {
+            what: "rules",
+            tries: READS_MAX,
         })
     }
 
@@ -249,17 +279,15 @@ impl Forwarder {
 
     /// How the kernel differs from what was last put there.
     pub(crate) fn verify(&mut self) -> Result<Difference> {
-        let found = dump::read(&mut self.socket, &self.owned)?;
-        let desired = desired(&self.base, &self.services, self.table, self.seed);
-        let changes = difference(&found, &desired);
+        let (base, services) = (self.base.clone(), self.services.clone());
+        let changes = self.compare(&base, &services)?;
         Ok(Difference(changes.iter().map(Change::to_string).collect()))
     }
 
     /// Makes the kernel hold what was last put there; says what differed.
     pub(crate) fn repair(&mut self) -> Result<Difference> {
-        let found = dump::read(&mut self.socket, &self.owned)?;
-        let desired = desired(&self.base, &self.services, self.table, self.seed);
-        let changes = difference(&found, &desired);
+        let (base, services) = (self.base.clone(), self.services.clone());
+        let changes = self.compare(&base, &services)?;
         encode(&changes).commit(&mut self.socket)?;
         self.is_installed = true;
         Ok(Difference(changes.iter().map(Change::to_string).collect()))
@@ -309,70 +337,191 @@ fn merge(services: &mut Services, changed: &BTreeMap<Frontend, Option<Service>>)
     }
 }
 
-/// The steps from one state of a service to another; nothing of any other service is touched.
-pub(crate) fn plan(
+/// The steps from some states of services to others; nothing of any other service is touched but
+/// chains it shares with them.
+fn plan(
     table: &str,
     seed: u64,
-    frontend: &Frontend,
-    (before, after): (Option<&Service>, Option<&Service>),
+    changed: &[(&Frontend, Option<&Service>, Option<&Service>)],
+    shared: &Shared,
+) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let mut shared_after = Shared::new();
+    for (frontend, before, after) in changed {
+        let before = before.map(|service| compile(frontend, service, seed));
+        let after = after.map(|service| compile(frontend, service, seed));
+        for (compiled, difference) in [(&before, -1), (&after, 1)] {
+            let Some((family, picker)) = compiled.as_ref().and_then(Compiled::shares) else {
+                continue;
+            };
+            let count = shared.get(&(family, picker)).copied().unwrap_or(0);
+            *shared_after.entry((family, picker)).or_insert(count) += difference;
+        }
+        plan_one(table, before.as_ref(), after.as_ref(), &mut changes);
+    }
+    for ((family, picker), services) in shared_after {
+        let name = (family, table.to_owned());
+        let before = shared.get(&(family, picker)).copied().unwrap_or(0);
+        plan_picker(&name, picker, (before, services), &mut changes);
+    }
+    order(&mut changes);
+    changes
+}
+
+/// How many services share a picking chain.
+type Shared = BTreeMap<(Family, Picker), isize>;
+
+fn plan_picker(
+    table: &TableName,
+    picker: Picker,
+    (before, after): (isize, isize),
     changes: &mut Vec<Change>,
 ) {
-    let before = before.map(|service| compile(frontend, service, seed));
-    let after = after.map(|service| compile(frontend, service, seed));
-    let Some(either) = after.as_ref().or(before.as_ref()) else {
-        return;
+    let chain = |services: isize| {
+        let services = usize::try_from(services).unwrap_or(0);
+        (services > 0).then(|| picker.chain(table.0, services))
     };
-    let name = (either.family, table.to_owned());
-    let none = Elements::new();
-    let backends = |compiled: &Option<Compiled>| compiled.as_ref().map(|c| c.backends.clone());
-    let (old, new) = (backends(&before), backends(&after));
-    change_elements(
-        &name,
-        BACKENDS,
-        old.as_ref().unwrap_or(&none),
-        new.as_ref().unwrap_or(&none),
+    let what = match (before > 0, after > 0) {
+        (false, true) => {
+            let shape = Layout::of(table.0).backends_shape();
+            Some(What::AddMap(picker.to_string(), shape))
+        }
+        (true, false) => Some(What::RemoveMap(picker.to_string())),
+        (true, true) | (false, false) => None,
+    };
+    changes.extend(what.map(|what| Change {
+        table: table.clone(),
+        what,
+    }));
+    let element = |services| {
+        let elements: Elements = picker_element(picker).into();
+        if services > 0 {
+            elements
+        } else {
+            Elements::new()
+        }
+    };
+    change_elements(table, PICKERS, &element(before), &element(after), changes);
+    plan_chain(
+        table,
+        &picker.to_string(),
+        chain(before).as_ref(),
+        chain(after).as_ref(),
         changes,
     );
-    for map in [ADDRESSES, PORTS, UNSERVED_ADDRESSES, UNSERVED_PORTS] {
-        let entry = |compiled: &Option<Compiled>| {
-            let here = compiled.as_ref().filter(|compiled| compiled.entry.0 == map);
-            here.map_or_else(Elements::new, |compiled| {
-                let chain = Value::Goto(compiled.chain.clone());
-                Elements::from([(compiled.entry.1.clone(), chain)])
-            })
-        };
-        change_elements(&name, map, &entry(&before), &entry(&after), changes);
-    }
-    let chain = &either.chain;
-    if let Some(after) = &after {
-        let found = before.as_ref().map(|before| &before.rules);
-        change_chain(&name, chain, found, &after.rules, changes);
-    } else {
-        for what in [
-            What::FlushChain(chain.clone()),
-            What::RemoveChain(chain.clone()),
-        ] {
-            let table = name.clone();
+}
+
+/// What leads from a picking chain's number to it.
+fn picker_element(picker: Picker) -> [(Vec<u8>, Value); 1] {
+    let key = picker.number().to_ne_bytes().to_vec();
+    [(key, Value::Goto(picker.to_string()))]
+}
+
+fn plan_chain(
+    table: &TableName,
+    chain: &str,
+    before: Option<&Chain>,
+    after: Option<&Chain>,
+    changes: &mut Vec<Change>,
+) {
+    if let Some(after) = after {
+        change_chain(table, chain, before, after, changes);
+    } else if before.is_some() {
+        let chain = chain.to_owned();
+        for what in [What::FlushChain(chain.clone()), What::RemoveChain(chain)] {
+            let table = table.clone();
             changes.push(Change { table, what });
         }
     }
 }
 
+/// What is the service's own.
+fn plan_one(
+    table: &str,
+    before: Option<&Compiled>,
+    after: Option<&Compiled>,
+    changes: &mut Vec<Change>,
+) {
+    let Some(either) = after.or(before) else {
+        return;
+    };
+    let name = (either.family, table.to_owned());
+    for compiled in [before, after].into_iter().flatten() {
+        let Some(picker) = compiled.picker else {
+            continue;
+        };
+        let here = |other: Option<&Compiled>| {
+            other
+                .filter(|other| other.picker == Some(picker))
+                .map_or_else(Elements::new, |other| other.backends.clone())
+        };
+        change_elements(
+            &name,
+            &picker.to_string(),
+            &here(before),
+            &here(after),
+            changes,
+        );
+        if before.map(|b| b.picker) == after.map(|a| a.picker) {
+            break;
+        }
+    }
+    for map in [
+        ADDRESSES,
+        PORTS,
+        LIMITED,
+        UNSERVED_ADDRESSES,
+        UNSERVED_PORTS,
+    ] {
+        let entry = |compiled: Option<&Compiled>| {
+            let here = compiled.filter(|compiled| compiled.entry.0 == map);
+            here.map_or_else(Elements::new, |compiled| {
+                let (_, key, value) = compiled.entry.clone();
+                Elements::from([(key, value)])
+            })
+        };
+        change_elements(&name, map, &entry(before), &entry(after), changes);
+    }
+    let guard = |compiled: Option<&Compiled>| compiled.and_then(|c| c.guard.clone());
+    let (before, after) = (guard(before), guard(after));
+    if let Some((chain, _)) = after.as_ref().or(before.as_ref()) {
+        let rules = |guard: &Option<(String, Chain)>| guard.as_ref().map(|(_, c)| c.clone());
+        let (before, after) = (rules(&before), rules(&after));
+        plan_chain(&name, chain, before.as_ref(), after.as_ref(), changes);
+    }
+}
+
 /// All that should stand in the kernel.
-pub(crate) fn desired(base: &Ruleset, services: &Services, table: &str, seed: u64) -> Ruleset {
+fn desired(base: &Ruleset, services: &Services, name: &str, seed: u64) -> Ruleset {
     let mut desired = base.clone();
+    let mut shared = Shared::new();
     for (frontend, service) in services {
         let compiled = compile(frontend, service, seed);
-        let table = desired.table(compiled.family, table);
-        let chain = Value::Goto(compiled.chain.clone());
-        let (map, key) = compiled.entry;
-        if let Some(map) = table.maps.get_mut(map) {
-            map.elements.insert(key, chain);
+        if let Some(share) = compiled.shares() {
+            *shared.entry(share).or_default() += 1;
         }
-        if let Some(map) = table.maps.get_mut(BACKENDS) {
+        let table = desired.table(compiled.family, name);
+        let (map, key, value) = compiled.entry;
+        if let Some(map) = table.maps.get_mut(map) {
+            map.elements.insert(key, value);
+        }
+        if let Some(picker) = compiled.picker {
+            let shape = Layout::of(compiled.family).backends_shape();
+            let map = table.maps.entry(picker.to_string()).or_insert_with(|| Map {
+                shape,
+                elements: Elements::new(),
+            });
             map.elements.extend(compiled.backends);
         }
-        table.chains.insert(compiled.chain, compiled.rules);
+        table.chains.extend(compiled.guard);
+    }
+    for ((family, picker), services) in shared {
+        let chain = picker.chain(family, services.unsigned_abs());
+        let table = desired.table(family, name);
+        if let Some(map) = table.maps.get_mut(PICKERS) {
+            map.elements.extend(picker_element(picker));
+        }
+        table.chains.insert(picker.to_string(), chain);
     }
     desired
 }

@@ -18,6 +18,7 @@ mod error;
 mod expression;
 mod forwarder;
 pub mod mesh;
+mod picker;
 pub mod sealed;
 mod service;
 mod slots;

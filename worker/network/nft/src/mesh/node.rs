@@ -5,9 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 use crate::balancer::{PRIORITY_REFUSE, PRIORITY_TRANSLATE};
-use crate::compile::{
-    Layout, PORTS, UNSERVED_PORTS, address_and_mask, family_of, is_new, is_translated,
-};
+use crate::compile::{Layout, address_and_mask, family_of, is_translated};
 use crate::error::{Error, Result};
 use crate::expression::{
     Compare, Connection, Expressions, Header, Meta, Register, STATE_ESTABLISHED, STATE_RELATED,
@@ -206,14 +204,10 @@ fn base(surroundings: &Surroundings) -> Ruleset {
         layout.skeleton(table);
         for (name, number) in [("prerouting", Hook::PREROUTING), ("output", Hook::OUTPUT)] {
             let refuse = Hook::new("filter", number, PRIORITY_REFUSE);
-            let rules = vec![
-                is_new(layout.to_port(UNSERVED_PORTS)),
-                is_new(layout.to_published(UNSERVED_PORTS)),
-            ];
-            table.chain(&format!("refuse-{name}"), Some(refuse), rules);
+            let refusal = layout.to_refusal(true);
+            table.chain(&format!("refuse-{name}"), Some(refuse), refusal);
             let translate = Hook::new("nat", number, PRIORITY_TRANSLATE);
-            let rules = vec![layout.to_port(PORTS), layout.to_published(PORTS)];
-            table.chain(name, Some(translate), rules);
+            table.chain(name, Some(translate), layout.to_pickers(true));
         }
         let hook = Hook::new("filter", Hook::PREROUTING, PRIORITY_RAW);
         table.chain("guard", Some(hook), guard(layout, surroundings));

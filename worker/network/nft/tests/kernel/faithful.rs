@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::Result;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use swarm_nft::mesh::Node;
 use swarm_nft::{Backend, Balancer, Error, Frontend, Protocol, Service, Services};
 
 use crate::lab::{Namespace, is_possible};
@@ -44,20 +45,13 @@ fn service(frontend: Frontend) -> impl Strategy<Value = Service> {
         }
     });
     let backends = proptest::collection::vec(backend, 0..6);
-    (backends, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-        |(backends, is_sticky, prefers_local, is_limited)| {
-            let service = Service {
-                prefers_local,
-                interfaces: if is_limited {
-                    vec!["eth0".to_owned(), "eth1".to_owned()]
-                } else {
-                    vec![]
-                },
-                ..Service::new(backends)
-            };
-            if is_sticky { service.sticky() } else { service }
-        },
-    )
+    (backends, any::<bool>(), any::<bool>()).prop_map(|(backends, is_sticky, prefers_local)| {
+        let service = Service {
+            prefers_local,
+            ..Service::new(backends)
+        };
+        if is_sticky { service.sticky() } else { service }
+    })
 }
 
 fn change() -> impl Strategy<Value = (Frontend, Option<Service>)> {
@@ -155,6 +149,53 @@ fn follow(namespace: &Namespace, steps: Vec<Step>) -> Result<()> {
     Ok(())
 }
 
+/// The same on a node, whose ports can be limited to interfaces.
+#[test]
+fn the_kernel_holds_a_nodes_ports_after_any_changes() -> Result<()> {
+    if !is_possible() {
+        return Ok(());
+    }
+    let namespace = Namespace::new("ports")?;
+    let published = change().prop_map(|(mut frontend, service)| {
+        if frontend.port.is_none() {
+            let any: IpAddr = match frontend.address {
+                IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            frontend = Frontend::port(any, Protocol::Tcp, 80);
+        }
+        (frontend, service)
+    });
+    let limited = (published, 0usize..3).prop_map(|((frontend, service), count)| {
+        let interfaces = ["eth0", "eth1"].map(str::to_owned)[..count.min(2)].to_vec();
+        let limit = |service| Service {
+            interfaces,
+            ..service
+        };
+        (frontend, service.map(limit))
+    });
+    let config = Config {
+        cases: 30,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let changes = proptest::collection::vec(limited, 1..20);
+    TestRunner::new(config).run(&changes, |changes| {
+        let run = || -> Result<()> {
+            let mut node = Node::open(namespace.fd(), 3)?;
+            for (frontend, service) in changes {
+                node.change(BTreeMap::from([(frontend, service)]))?;
+                let difference = node.verify()?;
+                anyhow::ensure!(difference.is_empty(), "{difference:?}");
+            }
+            node.clear()?;
+            Ok(())
+        };
+        run().map_err(|error| TestCaseError::fail(format!("{error:#}")))
+    })?;
+    Ok(())
+}
+
 #[test]
 fn a_change_repairs_what_it_finds_broken() -> Result<()> {
     if !is_possible() {
@@ -187,11 +228,11 @@ fn what_cannot_be_is_refused_before_the_kernel_sees_it() -> Result<()> {
     let vip = Frontend::address([10, 96, 0, 1].into());
     let other_family = Service::new([Backend::new(Ipv6Addr::LOCALHOST.into())]);
     let moved = Service::new([Backend::new([10, 97, 0, 1].into()).with_port(80)]);
-    let long = Service {
-        interfaces: vec!["longer-than-15-bytes".to_owned()],
+    let limited = Service {
+        interfaces: vec!["eth0".to_owned()],
         ..Service::default()
     };
-    for service in [other_family, moved, long] {
+    for service in [other_family, moved, limited] {
         let error = balancer
             .replace(Services::from([(vip, service)]))
             .expect_err("it cannot be");

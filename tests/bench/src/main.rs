@@ -6,6 +6,7 @@
 use anyhow::{Result, bail};
 use harness::{Lab, LabOptions, Programs};
 
+mod balancer;
 mod client;
 mod failures;
 mod figures;
@@ -23,7 +24,7 @@ struct Measurement {
     run: fn(&Programs, &mut Figures) -> Result<()>,
 }
 
-const MEASUREMENTS: [Measurement; 8] = [
+const MEASUREMENTS: &[Measurement] = &[
     Measurement {
         name: "tasks",
         peer_tests: &["single"],
@@ -64,6 +65,11 @@ const MEASUREMENTS: [Measurement; 8] = [
         peer_tests: &["mem"],
         run: memory::idle_and_loaded,
     },
+    Measurement {
+        name: "balancer",
+        peer_tests: &[],
+        run: balancer::load_and_change,
+    },
 ];
 
 fn main() -> Result<()> {
@@ -85,7 +91,7 @@ fn main() -> Result<()> {
     let programs = Programs::find()?;
     let mut figures = Figures::default();
     let mut broken = Vec::new();
-    for measurement in &MEASUREMENTS {
+    for measurement in MEASUREMENTS {
         if !names.is_empty() && !names.iter().any(|name| name == measurement.name) {
             continue;
         }
@@ -94,7 +100,7 @@ fn main() -> Result<()> {
             eprintln!("# {} broke off: {error:#}", measurement.name);
             broken.push(measurement.name);
         }
-        if peer {
+        if peer && !measurement.peer_tests.is_empty() {
             peer::run(measurement.peer_tests, &mut figures)?;
         }
     }

@@ -365,7 +365,7 @@ impl Actor {
         // What follows is asked with the new certificate, so that a node that came back with its
         // known key gets a new key at once.
         let is_back = self.identity().is_expired(Timestamp::now());
-        match self.next_certificate().await {
+        match Box::pin(self.next_certificate()).await {
             Ok(Issued { identity, .. }) => {
                 let (role, until) = (identity.role(), identity.not_after());
                 if let Err(error) = self.take(identity).await {

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use types::node::KeyDigest;
 
 use crate::Error;
-use crate::certificate::{certificates, parse_authority};
+use crate::certificate::{certificates, key_digest, parse_authority};
 
 /// Most roots in a bundle: one, or two during a rotation; the rest is room.
 const ROOTS_MAX: usize = 8;
@@ -74,6 +74,23 @@ impl RootBundle {
     #[must_use]
     pub fn digest_text(&self) -> String {
         format!("sha256:{}", KeyDigest(self.digest()))
+    }
+
+    /// Whether these are the same certificates, however their text is written.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.certs == other.certs
+    }
+
+    /// Whether a certificate of this bundle is for the same key as one of the other.
+    #[must_use]
+    pub fn has_key_of(&self, other: &Self) -> bool {
+        let keys = |bundle: &Self| -> Vec<_> {
+            let keys = bundle.certs.iter().map(|cert| key_digest(cert));
+            keys.filter_map(Result::ok).collect()
+        };
+        let theirs = keys(other);
+        keys(self).iter().any(|key| theirs.contains(key))
     }
 
     pub(crate) fn certs(&self) -> &[CertificateDer<'static>] {

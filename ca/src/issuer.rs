@@ -30,14 +30,30 @@ impl Issuer {
         Ok(Self::new(&root))
     }
 
-    /// Looks for the issuer of `chain`'s first certificate among the others and the roots.
+    /// The root that `chain` leads to: the first issuer on the way up whose name and key one of the
+    /// roots has. Intermediates of an external authority are passed over.
     pub(crate) fn of_chain(chain: &[CertificateDer<'_>], roots: &RootBundle) -> Option<Self> {
-        let leaf = parse(chain.first()?).ok()?;
-        let candidates = chain[1..].iter().chain(roots.certs());
-        candidates
-            .filter_map(|candidate| parse(candidate).ok())
-            .find(|candidate| has_signed(candidate, &leaf))
-            .map(|issuer| Self::new(&issuer))
+        let trusted: Vec<_> = roots
+            .certs()
+            .iter()
+            .filter_map(|it| parse(it).ok())
+            .collect();
+        let between: Vec<_> = chain
+            .get(1..)?
+            .iter()
+            .filter_map(|it| parse(it).ok())
+            .collect();
+        let mut below = parse(chain.first()?).ok()?;
+        for _ in 0..=between.len() {
+            let mut all = trusted.iter().chain(&between);
+            let issuer = all.find(|candidate| has_signed(candidate, &below))?;
+            let issuer_is = Self::new(issuer);
+            if trusted.iter().any(|root| Self::new(root) == issuer_is) {
+                return Some(issuer_is);
+            }
+            below = issuer.clone();
+        }
+        None
     }
 
     fn new(cert: &X509Certificate<'_>) -> Self {

@@ -1,5 +1,6 @@
 //! Making, changing, joining and leaving a swarm.
 
+pub(crate) mod ca;
 pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod join_token;
@@ -17,6 +18,7 @@ use crate::error::Error;
 /// What can be done to a swarm.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    Ca(ca::Ca),
     Init(init::Init),
     Join(join::Join),
     Leave(leave::Leave),
@@ -29,6 +31,7 @@ pub(crate) enum Verb {
 impl Verb {
     pub(crate) async fn run(self, host: &Host) -> Result<(), Error> {
         match self {
+            Self::Ca(command) => command.run(host).await,
             Self::Init(command) => command.run(host).await,
             Self::Join(command) => command.run(host).await,
             Self::Leave(command) => command.run(host).await,

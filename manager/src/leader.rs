@@ -6,7 +6,8 @@ use allocator::Allocator;
 use async_trait::async_trait;
 use raft::Raft;
 use scheduler::Scheduler;
-use store::{Propose, Store};
+use signer::RootRotator;
+use store::{Planner, Propose, Store};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +35,9 @@ pub(crate) async fn lead(
         Box::new(Allocator::default()),
         Box::new(Scheduler::default()),
     );
-    for planner in planners.into_iter().chain(allocator::planners()) {
+    let rotator: Box<dyn Planner> = Box::new(RootRotator::default());
+    let planners = planners.into_iter().chain(allocator::planners());
+    for planner in planners.chain([rotator]) {
         loops.spawn(driver::drive(
             planner,
             store.clone(),

@@ -53,6 +53,7 @@ pub const RULES: &[Rule] = &[
     ("/swarm.control.v1.Control/GetCluster", LOOK),
     ("/swarm.control.v1.Control/UpdateCluster", CHANGE),
     ("/swarm.control.v1.Control/GetUnlockKey", CHANGE),
+    ("/swarm.control.v1.Control/RotateRoot", CHANGE),
     ("/swarm.control.v1.Control/RotateJoinToken", CHANGE),
     ("/swarm.control.v1.Control/CreateJoinToken", CHANGE),
     ("/swarm.control.v1.Control/ListJoinTokens", LOOK),

@@ -33,6 +33,10 @@ pub struct ClusterView {
     pub managers: Vec<String>,
     /// The root on its way in, if one is.
     pub root_rotation: Option<RootRotationView>,
+    /// The present root, as nodes name whom they trust.
+    pub trust_root_digest: String,
+    /// The present root, as nodes name their issuer.
+    pub issuer: Option<Issuer>,
 }
 
 /// A root on its way in, without its key.
@@ -46,6 +50,8 @@ pub struct RootRotationView {
     pub started_at: Timestamp,
     /// The root as nodes name it once it has issued their certificates.
     pub issuer: Issuer,
+    /// As nodes name whom they trust once it is the only root.
+    pub trust_root_digest: String,
 }
 
 impl RootRotationView {
@@ -57,8 +63,14 @@ impl RootRotationView {
             skip_unreachable: rotation.skip_unreachable,
             started_at: rotation.started_at,
             issuer,
+            trust_root_digest: digest_of(&rotation.cert_pem),
         })
     }
+}
+
+/// As nodes name whom they trust; empty for a text that is no root.
+fn digest_of(pem: &str) -> String {
+    RootBundle::from_pem(pem).map_or_else(|_| String::new(), |root| root.digest_text())
 }
 
 impl ControlApi {
@@ -82,6 +94,8 @@ impl ControlApi {
             manager_token: cluster.root_ca.manager_token.clone(),
             managers: managers.into_iter().map(|manager| manager.addr).collect(),
             root_rotation,
+            trust_root_digest: digest_of(&cluster.root_ca.cert_pem),
+            issuer: Issuer::of_root(&cluster.root_ca.cert_pem).ok(),
         })
     }
 

@@ -15,7 +15,7 @@ use proto::control::control_server::{Control, ControlServer};
 use tonic::{Request, Response, Status};
 use types::{ClusterSpec, NodeSpec, ServiceSpec, Version};
 
-use crate::{ClusterUpdate, ControlApi, Error, Invalid, UpdateService};
+use crate::{ClusterUpdate, ControlApi, Error, Invalid, RotateRoot, UpdateService};
 
 /// Size of one request at most, in bytes: above what a transaction can hold, so that the store's
 /// own sentence about it is what the user sees.
@@ -82,6 +82,32 @@ impl Control for ControlService {
     ) -> Answer<wire::GetUnlockKeyResponse> {
         let unlock_key = self.api.unlock_key()?.to_string();
         Ok(Response::new(wire::GetUnlockKeyResponse { unlock_key }))
+    }
+
+    async fn rotate_root(
+        &self,
+        request: Request<wire::RotateRootRequest>,
+    ) -> Answer<wire::RotateRootResponse> {
+        let request = request.into_inner();
+        let cluster = if request.only_skip {
+            self.api.skip_unreachable().await?
+        } else {
+            let outside = request.external_cas.into_iter().map(TryInto::try_into);
+            let expiry = Some(request.node_cert_expiry).filter(|it| *it != 0);
+            let wish = RotateRoot {
+                cert_pem: request.ca_cert_pem,
+                key_pem: request.ca_key_pem,
+                external_cas: outside
+                    .collect::<Result<_, _>>()
+                    .map_err(convert::malformed)?,
+                node_cert_expiry: expiry.map(std::time::Duration::from_nanos),
+                skip_unreachable: request.skip_unreachable,
+            };
+            Box::pin(self.api.rotate_root(wish)).await?
+        };
+        Ok(Response::new(wire::RotateRootResponse {
+            cluster: Some((&cluster).into()),
+        }))
     }
 
     async fn rotate_join_token(

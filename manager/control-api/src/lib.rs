@@ -19,6 +19,7 @@ mod names;
 mod network;
 mod node;
 mod normalize;
+mod root;
 mod secret;
 mod service;
 mod status;
@@ -38,6 +39,7 @@ pub use network::{
     SubnetUse,
 };
 pub use node::{NodeList, NodeView};
+pub use root::RotateRoot;
 pub use secret::UpdateSecret;
 pub use service::{
     ServiceChanged, ServiceProgress, ServiceView, ServiceWatch, TaskProgress, UpdateService,

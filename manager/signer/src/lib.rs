@@ -8,7 +8,9 @@ mod authority;
 mod bad_tokens;
 mod entry;
 mod issue;
+mod rotation;
 mod service;
 
 pub use issue::{Issued, Refusal};
+pub use rotation::{BATCH_MAX, RootRotator};
 pub use service::{Options, Signer};

@@ -23,6 +23,10 @@ pub(super) fn role(number: i32) -> Result<NodeRole, Error> {
 
 impl From<&ClusterView> for wire::ClusterView {
     fn from(view: &ClusterView) -> Self {
+        let issuer = view.issuer.clone().unwrap_or_else(|| ca::Issuer {
+            subject: String::new(),
+            public_key: String::new(),
+        });
         Self {
             id: view.id.to_string(),
             meta: Some((&view.meta).into()),
@@ -32,6 +36,9 @@ impl From<&ClusterView> for wire::ClusterView {
             manager_token: view.manager_token.clone(),
             managers: view.managers.clone(),
             root_rotation: view.root_rotation.as_ref().map(Into::into),
+            trust_root_digest: view.trust_root_digest.clone(),
+            issuer_subject: issuer.subject,
+            issuer_public_key: issuer.public_key,
         }
     }
 }
@@ -44,6 +51,7 @@ impl From<&RootRotationView> for wire::RootRotationView {
             started_at: rotation.started_at.0,
             issuer_subject: rotation.issuer.subject.clone(),
             issuer_public_key: rotation.issuer.public_key.clone(),
+            trust_root_digest: rotation.trust_root_digest.clone(),
         }
     }
 }

@@ -157,6 +157,9 @@ impl Process {
     /// Serves until it is told to end, or replaced, or nobody needs it.
     async fn serve(self, first: Channel) -> Result<()> {
         let connections = TaskTracker::new();
+        let mut watching = tokio::task::JoinSet::new();
+        let orders = Rc::clone(&self.orders);
+        watching.spawn_local(async move { orders.watch_peers().await });
         connections.spawn_local(connection::serve(Rc::clone(&self.orders), first));
         let mut idle_since = Instant::now();
         loop {

@@ -1,21 +1,26 @@
 //! What the process was told to do.
 
 use crate::dns::{Server, Sockets};
+use crate::gossip::Gossip;
 use anyhow::{Context, Result, bail};
 use datapath_client::message::{
     Ask, Bound, Empty, Network, Owners, Peers, Request, Retain, Sandbox, Set, Status, Tell,
 };
-use datapath_client::{NetworkRecords, PeerStates, SandboxId};
-use std::cell::Cell;
+use datapath_client::{GossipView, Liveness, NetworkRecords, PeerStates, SandboxId};
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use types::NetworkId;
 
 /// Everything the process does, and who may change it.
 pub(super) struct Orders {
     dns: Server,
+    gossip: RefCell<Option<Gossip>>,
+    /// What gossip runs in.
+    tasks: TaskTracker,
     release: String,
     peers: watch::Sender<PeerStates>,
     /// Rank of the connection that came last: the one that is obeyed.
@@ -28,6 +33,8 @@ impl Orders {
     pub(super) fn new(dns: Server, release: String) -> Self {
         Self {
             dns,
+            gossip: RefCell::default(),
+            tasks: TaskTracker::new(),
             release,
             peers: watch::Sender::new(PeerStates::new()),
             first: Cell::new(0),
@@ -76,8 +83,20 @@ impl Orders {
         self.end.cancelled().await;
     }
 
+    /// Keeps the names in step with who lives.
+    pub(super) async fn watch_peers(&self) {
+        let mut peers = self.peers.subscribe();
+        while peers.changed().await.is_ok() {
+            let states = peers.borrow_and_update();
+            let down = states.iter().filter(|(_, state)| **state == Liveness::Down);
+            let down = down.map(|(node, _)| *node).collect();
+            self.dns.zone().borrow_mut().set_down(down);
+        }
+    }
+
     /// Waits for what was taken up before the end.
     pub(super) async fn finish(&self) {
+        drop(self.gossip.take());
         for id in self.dns.sandboxes() {
             self.dns.remove(&id);
         }
@@ -95,7 +114,9 @@ impl Orders {
                 let network = network.parse()?;
                 self.dns.zone().borrow_mut().remove_network(network);
             }
-            Ask::SetGossip(_) => bail!("this release does not gossip"),
+            Ask::SetGossip(gossip) => {
+                self.set_gossip((&gossip).try_into()?, descriptors.into_iter().next())?;
+            }
             Ask::Retain(retain) => self.retain(&retain)?,
             Ask::Status(_) => return Ok(Tell::Status(self.status())),
             Ask::End(_) => self.end(),
@@ -144,6 +165,27 @@ impl Orders {
         Ok(())
     }
 
+    /// Gossips as a view says, on a socket that was another process's, if one is given.
+    fn set_gossip(&self, view: GossipView, socket: Option<OwnedFd>) -> Result<()> {
+        let mut gossip = self.gossip.borrow_mut();
+        if let Some(running) = &mut *gossip
+            && running.fits(&view)
+        {
+            return Ok(running.change(view)?);
+        }
+        // The socket is kept if only what is said of this node has changed.
+        let kept = match &*gossip {
+            Some(running) if running.view().listen == view.listen => Some(running.socket()?),
+            Some(_) | None => None,
+        };
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed)?;
+        let states = self.peers.clone();
+        let started = Gossip::start(view, socket.or(kept), seed, states, &self.tasks)?;
+        *gossip = Some(started);
+        Ok(())
+    }
+
     fn retain(&self, retain: &Retain) -> Result<()> {
         let sandboxes: HashSet<SandboxId> = parse_all(&retain.sandboxes)?;
         let networks: HashSet<NetworkId> = parse_all(&retain.networks)?;
@@ -151,6 +193,10 @@ impl Orders {
             if !sandboxes.contains(&id) {
                 self.dns.remove(&id);
             }
+        }
+        if !retain.gossip {
+            drop(self.gossip.take());
+            self.peers.send_replace(PeerStates::new());
         }
         let mut zone = self.dns.zone().borrow_mut();
         zone.retain_networks(|network| networks.contains(&network));
@@ -217,6 +263,10 @@ impl Orders {
         for sandbox in self.dns.hand_over()? {
             let ask = Ask::SetSandbox(Sandbox::new(&sandbox.id, &sandbox.view));
             items.push((request(ask), sandbox.descriptors.into()));
+        }
+        if let Some(gossip) = self.gossip.take() {
+            let ask = Ask::SetGossip(gossip.view().into());
+            items.push((request(ask), vec![gossip.socket()?]));
         }
         Ok(items)
     }

@@ -15,11 +15,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     files.sort();
     let descriptors = protox::compile(&files, ["proto"])?;
     let mut rpcs = String::from("&[\n");
+    let mut arms = String::new();
     for file in &descriptors.file {
         for service in &file.service {
             for method in &service.method {
                 let (package, service) = (file.package(), service.name());
-                writeln!(rpcs, "    \"/{package}.{service}/{}\",", method.name())?;
+                let path = format!("/{package}.{service}/{}", method.name());
+                writeln!(rpcs, "    \"{path}\",")?;
+                let request = method.input_type().replace('.', "::");
+                writeln!(
+                    arms,
+                    "\"{path}\" => Some(crate::packages{request}::decode(bytes).map(drop)),"
+                )?;
             }
         }
     }
@@ -27,6 +34,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(
         PathBuf::from(std::env::var("OUT_DIR")?).join("rpcs.rs"),
         rpcs,
+    )?;
+    std::fs::write(
+        PathBuf::from(std::env::var("OUT_DIR")?).join("decode_request.rs"),
+        format!("match path {{\n{arms}_ => None,\n}}"),
     )?;
     tonic_prost_build::configure()
         .include_file("packages.rs")

@@ -10,6 +10,16 @@ pub use convert::ConvertError;
 /// Path of every RPC there is, so that none is forgotten where each needs a decision.
 pub const RPCS: &[&str] = include!(concat!(env!("OUT_DIR"), "/rpcs.rs"));
 
+/// Decodes the bytes of an RPC's request and forgets them: what a server does before anything else.
+/// None when there is no such RPC.
+///
+/// # Errors
+/// When the bytes are no such message.
+pub fn decode_request(path: &str, bytes: &[u8]) -> Option<Result<(), prost::DecodeError>> {
+    use prost::Message as _;
+    include!(concat!(env!("OUT_DIR"), "/decode_request.rs"))
+}
+
 mod packages {
     #![allow(
         missing_docs,

@@ -119,7 +119,7 @@ impl Daemon {
         // Boxed here and below: callers need not know how deep these go.
         Box::pin(inner.resume()).await;
         let stop = CancellationToken::new();
-        local::serve(&inner, images, &options.socket, &stop)?;
+        local::serve(&inner, images, &options.socket, options.socket_gid, &stop)?;
         Ok(Self { inner, stop })
     }
 

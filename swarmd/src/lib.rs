@@ -31,6 +31,7 @@ pub mod memory;
 mod node;
 mod options;
 mod settle;
+pub mod socket_group;
 pub mod state_dir;
 mod switch;
 mod view;

@@ -35,6 +35,7 @@ pub(crate) fn serve(
     inner: &Arc<Inner>,
     images: ImageStore,
     socket: &Path,
+    gid: Option<u32>,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let refused = |source| Error::Socket {
@@ -48,7 +49,7 @@ pub(crate) fn serve(
             .create(parent)
             .map_err(refused)?;
     }
-    let listener = ca::unix::bind(socket, None).map_err(refused)?;
+    let listener = ca::unix::bind(socket, gid).map_err(refused)?;
     let nobody = Tls::new(None)?;
     // Callers on the socket are users, not nodes: no certificate counts here.
     let layer = Authorize::new(
@@ -66,7 +67,7 @@ pub(crate) fn serve(
         }))
         .add_service(ImagesServer::new(ImagesService::new(images, in_use)))
         .add_service(environment.control.clone());
-    let incoming = ca::unix::incoming(listener, Access::of_this_process(None), stop.clone());
+    let incoming = ca::unix::incoming(listener, Access::of_this_process(gid), stop.clone());
     let (stop, socket) = (stop.clone(), socket.to_owned());
     environment.tasks.spawn(async move {
         let stopped = stop.clone();

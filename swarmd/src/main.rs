@@ -1,7 +1,7 @@
 //! The program: reads its options, starts the daemon, and stops it on a signal.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use swarmd::{
     Daemon, ExecutorChoice, Options, RaftTiming, SOCKET_DEFAULT, STATE_DIR_DEFAULT, memory,
+    socket_group,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -44,6 +45,10 @@ struct Arguments {
     /// Unix socket for users of this machine, made with mode 0600
     #[arg(long, value_name = "PATH", default_value = SOCKET_DEFAULT)]
     socket: PathBuf,
+
+    /// Group whose members may use the socket as well: a name or a number
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
 
     /// The shim program; `swarm-shim` beside this program unless given
     #[arg(long, value_name = "PATH")]
@@ -130,14 +135,19 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    runtime.block_on(serve(arguments.into_options()))
+    runtime.block_on(serve(arguments.into_options()?))
 }
 
 impl Arguments {
-    fn into_options(self) -> Options {
-        Options {
+    fn into_options(self) -> anyhow::Result<Options> {
+        let groups = Path::new(socket_group::GROUPS);
+        let group = self.group.as_deref();
+        Ok(Options {
             state_dir: self.state_dir,
             socket: self.socket,
+            socket_gid: group
+                .map(|group| socket_group::number(group, groups))
+                .transpose()?,
             engine_labels: self.engine_labels.into_iter().collect(),
             executor: ExecutorChoice::Containers {
                 shim: self.shim,
@@ -149,7 +159,7 @@ impl Arguments {
                 election_min_ms: self.raft.raft_election_min,
                 election_max_ms: self.raft.raft_election_max,
             },
-        }
+        })
     }
 }
 

@@ -25,6 +25,9 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// The unix socket for users of this machine. Made with mode 0600.
     pub socket: PathBuf,
+    /// The group whose members may use the socket, besides root and the daemon's own user. With one
+    /// the socket's mode is 0660.
+    pub socket_gid: Option<u32>,
     /// Labels of this machine, for constraints on `engine.labels`.
     pub engine_labels: Labels,
     /// What runs the tasks.

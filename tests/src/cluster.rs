@@ -283,6 +283,7 @@ impl Machine {
         Options {
             state_dir: self.dir.join("state"),
             socket: self.dir.join("swarmd.sock"),
+            socket_gid: None,
             engine_labels: [].into(),
             executor: ExecutorChoice::Given(std::sync::Arc::new(self.executor.clone())),
             raft: self.timing,

@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+mod fuzz;
 mod packages;
 mod test;
 mod tidy;
@@ -24,6 +25,8 @@ cargo xtask VERB
   bench           measures the promises in speed and memory
                     --peer         also measures Docker's swarm in the same run
                     NAME...        only these measurements
+  fuzz [TARGET]   drives the fuzz targets with libFuzzer, where cargo-fuzz is installed
+                    --seconds N    so long each; 60 unless given
   ci              check + test: what is run before a change lands";
 
 fn main() -> ExitCode {
@@ -44,6 +47,7 @@ fn run(args: &[&str]) -> Result<()> {
         ["fix"] => check::fix(),
         ["test", filter @ ..] => test::run(filter),
         ["demo", options @ ..] => demo::run(options),
+        ["fuzz", words @ ..] => fuzz::fuzz(words),
         ["bench", options @ ..] => bench::run_all(options),
         ["ci"] => {
             check::check()?;

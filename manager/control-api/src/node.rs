@@ -1,6 +1,7 @@
 //! Reading, changing and removing nodes, with the guards that keep a quorum (S19.03, S19.04).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use store::{Action, Object, ObjectId, State, TRANSACTION_ACTIONS_MAX};
 use types::node::NodeState;
@@ -244,14 +245,19 @@ fn orphan(tasks: &[Arc<Task>]) -> Vec<Action> {
         .collect()
 }
 
+/// How much longer than its certificate a removed node is remembered (S11.02).
+const REVOKED_SLACK: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Refuses the node's certificate until it has run out (S19.04), and forgets entries that have.
 fn revoke(cluster: &Cluster, node: NodeId, now: Timestamp) -> Action {
     let mut cluster = cluster.clone();
+    // Its certificate may be from before the expiry was shortened.
+    let expiry = cluster.spec.node_cert_expiry.max(ca::NODE_VALIDITY_DEFAULT);
     cluster.revoked.retain(|_, until| *until > now);
     cluster.access.demoted.remove(&node);
     cluster
         .revoked
-        .insert(node, now.plus(cluster.spec.node_cert_expiry));
+        .insert(node, now.plus(expiry + REVOKED_SLACK));
     Action::Update(Object::from(cluster))
 }
 

@@ -3,7 +3,7 @@
 //! Everything outside speaks of bytes, of the messages in `proto::raft` and of [`Observation`], so
 //! that a new release of the library, or another one, is a change to this directory.
 
-mod codec;
+pub(crate) mod codec;
 mod facts;
 mod log_store;
 mod machine;

@@ -28,6 +28,8 @@
 
 mod core;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod handle;
 mod log;
 mod membership;

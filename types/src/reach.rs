@@ -3,10 +3,29 @@
 //! Managers derive them from the store and send each node only those of networks it takes part in.
 //! Kernel state, balancing and DNS of a node are a function of these records and of its own tasks.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use crate::network::{Affinity, EndpointMode, NetworkAttachment, PublishedPort, VirtualIp};
+use crate::network::{
+    Affinity, EndpointMode, Network, NetworkAttachment, PublishedPort, VirtualIp,
+};
 use crate::{NetworkId, NodeId, ServiceId, TaskId};
+
+/// All of these records that a node was told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Settings; `None` until told.
+    pub settings: Option<NetworkSettings>,
+    /// Networks the node takes part in.
+    pub networks: BTreeMap<NetworkId, Arc<Network>>,
+    /// Tasks on them.
+    pub tasks: BTreeMap<TaskId, Arc<TaskEndpoint>>,
+    /// Services on them.
+    pub services: BTreeMap<ServiceId, Arc<ServiceEndpoint>>,
+    /// Nodes it exchanges traffic with.
+    pub peers: BTreeMap<NodeId, Arc<Peer>>,
+}
 
 /// A task on networks this node takes part in, wherever it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The machine as an agent sees it: describes itself, makes controllers, clears up.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,11 +12,13 @@ use futures::{StreamExt as _, stream};
 use image::{ImageId, ImageStore};
 use tokio_util::task::TaskTracker;
 use types::node::NodeDescription;
+use types::reach::Reach;
 use types::task::Platform;
-use types::{Labels, Node, Task, TaskId};
+use types::{Labels, Node, NodeId, Task, TaskId};
 
 use crate::blocking::blocking;
 use crate::controller::ContainerController;
+use crate::networks::Networks;
 use crate::records::{Records, make_private_dir};
 use crate::template::Place;
 use crate::{Error, Options, machine};
@@ -34,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) runtime: Runtime,
     pub(crate) images: ImageStore,
     pub(crate) records: Records,
+    pub(crate) networks: Networks,
     /// Owns what must not be broken off when its caller goes away: the making of a container.
     pub(crate) tracker: TaskTracker,
     hostname: String,
@@ -76,6 +80,7 @@ impl ContainerExecutor {
             runtime: runtime.map_err(|error| Error::Runtime(Box::new(error)))?,
             images,
             records: Records::open(&state_dir.join("records"))?,
+            networks: Networks::open(state_dir.join("network"))?,
             tracker: TaskTracker::new(),
             hostname,
             platform: machine::platform(),
@@ -105,13 +110,23 @@ impl Executor for ContainerExecutor {
     async fn describe(&self) -> Result<NodeDescription, executor::Error> {
         let shared = Arc::clone(&self.shared);
         blocking(move || {
-            machine::describe(
+            let mut description = machine::describe(
                 shared.hostname.clone(),
                 shared.platform.clone(),
                 shared.engine_labels.clone(),
-            )
+            )?;
+            description.network.data_path = shared.networks.data_path();
+            Ok(description)
         })
         .await
+    }
+
+    fn set_place(&self, node: NodeId, data_path: Vec<IpAddr>) {
+        self.shared.networks.set_place(node, data_path);
+    }
+
+    fn set_reach(&self, reach: Arc<Reach>) {
+        self.shared.networks.set_reach(reach);
     }
 
     /// Nothing a task may refer to is in the node's object: its placeholders are the node's id,
@@ -144,6 +159,7 @@ impl Executor for ContainerExecutor {
         }
         // The record of a container that is still there keeps its image.
         result?;
+        self.shared.networks.retain(known).await?;
         let (shared, known) = (Arc::clone(&self.shared), known.clone());
         blocking(move || {
             let retained = shared.records.retain(|task| known.contains(&task));

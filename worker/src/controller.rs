@@ -14,6 +14,7 @@ use crate::blocking::blocking;
 use crate::container_executor::Shared;
 use crate::health::Probe;
 use crate::logs;
+use crate::networks::{self, Names};
 use crate::plan::{self, Plan};
 use crate::records::Record;
 
@@ -137,6 +138,7 @@ impl Controller for ContainerController {
         };
         let exit = exit.map_err(passing)?;
         self.inner.note_exit(&exit);
+        self.inner.disconnect().await;
         judge(&exit)
     }
 
@@ -152,6 +154,7 @@ impl Controller for ContainerController {
         let grace = task.spec.container.stop_grace();
         let exit = container.stop(signal.await, grace).await.map_err(passing)?;
         self.inner.note_exit(&exit);
+        self.inner.disconnect().await;
         Ok(())
     }
 
@@ -167,6 +170,7 @@ impl Controller for ContainerController {
         }
         let exit = container.wait().await.map_err(passing)?;
         self.inner.note_exit(&exit);
+        self.inner.disconnect().await;
         Ok(())
     }
 
@@ -176,6 +180,7 @@ impl Controller for ContainerController {
             let mut observed = lock(&self.inner.observed);
             observed.container = None;
         }
+        self.inner.shared.networks.release(self.inner.id).await?;
         let inner = Arc::clone(&self.inner);
         blocking(move || inner.shared.records.remove(inner.id))
             .await
@@ -238,42 +243,72 @@ impl Inner {
         lock(&self.task).clone()
     }
 
-    /// Makes the container unless there is one.
+    /// Makes the container unless there is one, and connects it.
     async fn make(self: &Arc<Self>) -> Result<(), Error> {
         if let Some(container) = self.find().await? {
             let finder = Arc::clone(self);
             if !blocking(move || finder.is_lost_unstarted()).await {
-                return Ok(());
+                return self.connect_again(&container).await;
             }
             container.remove().await.map_err(passing)?;
             *lock(&self.observed) = Observed::default();
         }
+        let made = self.make_connected().await;
+        if made.is_err() {
+            let inner = Arc::clone(self);
+            if let Err(error) = blocking(move || inner.shared.records.remove(inner.id)).await {
+                tracing::warn!(task = %self.id, %error, "the record of a container that was not made stays");
+            }
+            self.disconnect().await;
+        }
+        made
+    }
+
+    /// Makes the container and connects it to its networks.
+    async fn make_connected(self: &Arc<Self>) -> Result<(), Error> {
+        let sandbox = self.shared.networks.reserve(&self.task()).await?;
         let planner = Arc::clone(self);
-        let made = match blocking(move || planner.plan()).await {
-            Ok(plan) => {
-                let id = self.id.to_string();
-                let created = self.shared.runtime.create(&id, &plan.spec).await;
-                created.map_err(refused)
-            }
-            Err(error) => Err(error),
-        };
-        match made {
-            Ok(container) => {
-                lock(&self.observed).container = Some(container);
-                Ok(())
-            }
-            Err(error) => {
-                let inner = Arc::clone(self);
-                if let Err(error) = blocking(move || inner.shared.records.remove(inner.id)).await {
-                    tracing::warn!(task = %self.id, %error, "the record of a container that was not made stays");
-                }
-                Err(error)
-            }
+        let reserved = sandbox.clone();
+        let plan = blocking(move || planner.plan(reserved.as_ref())).await?;
+        let created = self
+            .shared
+            .runtime
+            .create(&self.id.to_string(), &plan.spec)
+            .await;
+        let container = created.map_err(refused)?;
+        if sandbox.is_some()
+            && let Err(error) = self.shared.networks.attach(self.id, container.pid()).await
+        {
+            container.remove().await.map_err(passing)?;
+            return Err(error);
+        }
+        lock(&self.observed).container = Some(container);
+        Ok(())
+    }
+
+    /// Makes sure that a container which was found is connected: the daemon before may have died on
+    /// the way.
+    async fn connect_again(&self, container: &Container) -> Result<(), Error> {
+        let is_waiting = lock(&self.observed).exit.is_none()
+            && container.phase().await.map_err(passing)? == Phase::Created;
+        if is_waiting && self.shared.networks.reserve(&self.task()).await?.is_some() {
+            self.shared
+                .networks
+                .attach(self.id, container.pid())
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a container that has ended off its networks; `remove` tries again what fails here.
+    async fn disconnect(&self) {
+        if let Err(error) = self.shared.networks.release(self.id).await {
+            tracing::warn!(task = %self.id, %error, "the task was not taken off its networks");
         }
     }
 
     /// Plans the container and claims its image. Blocks.
-    fn plan(&self) -> Result<Plan, Error> {
+    fn plan(&self, sandbox: Option<&network::Sandbox>) -> Result<Plan, Error> {
         let task = self.task();
         let images = &self.shared.images;
         let name = &task.spec.container.image;
@@ -286,9 +321,14 @@ impl Inner {
         self.shared.records.claim(self.id, image);
         let layers = images.layers(&image).map_err(no_image)?;
         let config = images.config(&image).map_err(no_image)?;
-        let plan = plan::plan(&task, self.shared.place(), &config, layers)
+        let mut plan = plan::plan(&task, self.shared.place(), &config, layers)
             .and_then(|plan| plan::check_sources(&plan.spec.mounts).map(|()| plan))
             .map_err(|error| Error::Fatal(error.to_string()))?;
+        if let Some(sandbox) = sandbox {
+            let Names { hosts, dns } = networks::names(&task, &plan.spec.hostname, sandbox);
+            plan.spec.extra_hosts.extend(hosts);
+            plan.spec.dns = plan.spec.dns.take().or(dns);
+        }
         let record = Record {
             image,
             stop_signal: plan.stop_signal,

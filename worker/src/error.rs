@@ -16,6 +16,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The node's network cannot be looked after.
+    #[error("open the node's network")]
+    Network(#[source] Box<network::Error>),
     /// The container runtime cannot work here.
     #[error("open the container runtime")]
     Runtime(#[source] Box<container::Error>),

@@ -10,6 +10,7 @@
 //! ```text
 //! containers/<task>/     container::Runtime's: specification, changes, output, exit
 //! records/<task>.json    which image the container is from, how to stop it, its labels
+//! network/               network::Network's: which container has which interfaces and addresses
 //! ```
 
 mod blocking;
@@ -19,6 +20,7 @@ mod error;
 mod health;
 mod logs;
 mod machine;
+mod networks;
 mod options;
 mod plan;
 mod records;

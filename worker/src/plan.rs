@@ -7,10 +7,10 @@ use container::spec::{CapabilityChanges, CpuQuota, Network, Resources, Rlimit};
 use container::{ContainerSpec, capability, signal};
 use image::ImageConfig;
 use types::container_spec::Ulimit;
-use types::network::NetworkAttachmentSpec;
 use types::task::Limits;
 use types::{Labels, Task};
 
+use crate::networks;
 use crate::template::{self, Place, expand};
 
 mod mounts;
@@ -90,7 +90,7 @@ pub(crate) fn plan(
         },
         rlimits: asked.ulimits.iter().map(rlimit).collect::<Result<_, _>>()?,
         resources: resources(task.spec.resources.limits),
-        network: network(&task.spec.networks)?,
+        network: network(task)?,
         ..ContainerSpec::default()
     };
     Ok(Plan {
@@ -205,9 +205,19 @@ fn resources(limits: Limits) -> Resources {
     }
 }
 
-fn network(attachments: &[NetworkAttachmentSpec]) -> Result<Network, Error> {
-    let targets: BTreeSet<&str> = attachments.iter().map(|at| at.target.as_str()).collect();
-    if let Some(unknown) = targets.iter().find(|name| !["none", "host"].contains(name)) {
+/// Which network namespace the container has. A network that the task was given no place on is not
+/// there.
+fn network(task: &Task) -> Result<Network, Error> {
+    let asked = task.spec.networks.iter();
+    let targets: BTreeSet<&str> = asked.map(|at| at.target.as_str()).collect();
+    let given = networks::attachments(task);
+    let is_given =
+        |target: &str| target == "bridge" || given.iter().any(|one| one.network.as_str() == target);
+    let is_special = |target: &str| ["none", "host"].contains(&target);
+    if let Some(unknown) = targets
+        .iter()
+        .find(|name| !is_special(name) && !is_given(name))
+    {
         return Err(Error::Network((*unknown).to_owned()));
     }
     match (targets.contains("host"), targets.len()) {

@@ -236,8 +236,15 @@ impl Actor {
     // --- the agent ---
 
     pub(super) fn start_agent(&mut self) {
+        // Traffic of containers goes where managers find this node, unless it is told otherwise.
+        let advertised = self.settings.advertise_addr.parse::<std::net::SocketAddr>();
+        let data_path = advertised.ok().map(|address| address.ip());
+        let data_path = data_path.filter(|address| !address.is_unspecified());
+        let node_id = self.identity().node_id();
+        let executor = &self.environment.executor;
+        executor.set_place(node_id, data_path.into_iter().collect());
         let options = agent::Options {
-            node_id: self.identity().node_id(),
+            node_id,
             state_dir: self.environment.state_dir.path().to_owned(),
             dialer: Arc::new(AgentDialer::new(self.tls.clone(), self.removed.clone())),
             managers: self.managers(),

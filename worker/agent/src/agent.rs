@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::files::{self, Files};
 use crate::managers::Managers;
+use crate::networks::Networks;
 use crate::session::{self, Context, Ended};
 use crate::tasks::Tasks;
 use crate::{Error, ManagerDialer, Options, search};
@@ -51,6 +52,8 @@ impl Agent {
         let dir = state_dir.join("worker");
         files::make_private_dir(&dir)?;
         let (files, records) = Files::open(&dir.join("tasks"))?;
+        // Before any task is driven on: what it is connected to has to be known.
+        let networks = Networks::open(&dir, executor.clone());
         let known: BTreeSet<_> = records.keys().copied().collect();
         if let Err(error) = executor.retain(&known).await {
             tracing::error!(%error, "remains of unknown tasks were not removed");
@@ -69,6 +72,7 @@ impl Agent {
             tasks: Tasks::resume(executor.clone(), files, records),
             executor,
             managers: Managers::open(&dir, managers),
+            networks,
             notices,
             leaving: self.leaving,
             description,
@@ -76,6 +80,7 @@ impl Agent {
         };
         keep_session(&mut context, &dialer, &shutdown).await;
         context.tasks.stop().await;
+        context.networks.save();
         tracing::info!(node = %node_id, "agent stopped, containers run on");
         Ok(())
     }

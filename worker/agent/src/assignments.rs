@@ -13,6 +13,8 @@ pub(crate) struct Changes {
     pub(crate) updates: Vec<Task>,
     /// Tasks to stop and forget.
     pub(crate) removals: Vec<TaskId>,
+    /// What is said of networks.
+    pub(crate) networks: Vec<Change>,
     /// Tasks this agent does not understand, and why.
     pub(crate) unreadable: Vec<(TaskId, ConvertError)>,
 }
@@ -56,11 +58,7 @@ impl Cursor {
                     }
                 },
                 Some(
-                    Change::UpdateSecret(_)
-                    | Change::RemoveSecret(_)
-                    | Change::UpdateConfig(_)
-                    | Change::RemoveConfig(_)
-                    | Change::UpdateNetwork(_)
+                    change @ (Change::UpdateNetwork(_)
                     | Change::RemoveNetwork(_)
                     | Change::UpdateEndpoint(_)
                     | Change::RemoveEndpoint(_)
@@ -68,7 +66,13 @@ impl Cursor {
                     | Change::RemoveService(_)
                     | Change::UpdatePeer(_)
                     | Change::RemovePeer(_)
-                    | Change::NetworkSettings(_),
+                    | Change::NetworkSettings(_)),
+                ) => changes.networks.push(change),
+                Some(
+                    Change::UpdateSecret(_)
+                    | Change::RemoveSecret(_)
+                    | Change::UpdateConfig(_)
+                    | Change::RemoveConfig(_),
                 )
                 // A kind of dependency that this release does not know.
                 | None => tracing::warn!("ignored an assignment of an unknown kind"),

@@ -19,6 +19,7 @@ mod driver;
 mod files;
 mod logs;
 mod managers;
+mod networks;
 mod notice;
 mod options;
 mod outbox;

@@ -13,6 +13,7 @@ use types::node::TlsInfo;
 
 use crate::assignments::Cursor;
 use crate::managers::Managers;
+use crate::networks::Networks;
 use crate::outbox::Batch;
 use crate::search::Established;
 use crate::tasks::Tasks;
@@ -34,6 +35,7 @@ pub(crate) struct Context {
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) tasks: Tasks,
     pub(crate) managers: Managers,
+    pub(crate) networks: Networks,
     pub(crate) notices: watch::Sender<Option<NodeNotice>>,
     /// Cancelled when the node leaves for good.
     pub(crate) leaving: CancellationToken,
@@ -112,6 +114,10 @@ impl Session<'_> {
                     self.send(agent_message::Message::Heartbeat(wire::Heartbeat {}))
                 }
                 () = tokio::time::sleep_until(silent_at) => Err(Ended::Silent),
+                () = self.context.networks.unsaved() => {
+                    self.context.networks.save();
+                    Ok(())
+                }
                 _ = describe.tick() => self.describe().await,
                 Ok(()) = self.context.tls.changed() => self.tell_tls(),
             };
@@ -140,7 +146,9 @@ impl Session<'_> {
                 self.period = period(ack.heartbeat_period);
             }
             Some(manager_message::Message::Assignments(set)) => {
-                let changes = self.cursor.accept(set)?;
+                let mut changes = self.cursor.accept(set)?;
+                let networks = std::mem::take(&mut changes.networks);
+                self.context.networks.apply(networks, changes.is_complete);
                 self.context.tasks.apply(changes).await;
             }
             Some(manager_message::Message::Ack(ack)) => {

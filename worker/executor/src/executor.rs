@@ -1,11 +1,13 @@
 //! What an agent needs of the machine it runs on.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use types::node::NodeDescription;
-use types::{Node, Task, TaskId};
+use types::reach::Reach;
+use types::{Node, NodeId, Task, TaskId};
 
 use crate::{Controller, Error};
 
@@ -20,6 +22,13 @@ pub trait Executor: Send + Sync + 'static {
 
     /// Takes note of the node's own object (labels, role), which tasks may refer to.
     fn set_node(&self, node: Arc<Node>);
+
+    /// Takes note of which node this is, and of where others send the traffic of containers to: at
+    /// most one address of each family. Told before anything else, and on change.
+    fn set_place(&self, _node: NodeId, _data_path: Vec<IpAddr>) {}
+
+    /// Takes note of what managers tell of networks, before the tasks that need it, and on change.
+    fn set_reach(&self, _reach: Arc<Reach>) {}
 
     /// A controller for this task. Does no IO: what is there already is found by the first request.
     fn controller(&self, task: Arc<Task>) -> Arc<dyn Controller>;

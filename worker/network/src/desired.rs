@@ -15,7 +15,6 @@ use crate::view::View;
 /// What the kernel's state follows from.
 #[derive(Clone, Copy)]
 pub(crate) struct Inputs<'a> {
-    pub(crate) node: NodeId,
     pub(crate) view: &'a View,
     /// Of containers that live.
     pub(crate) sandboxes: &'a [&'a Sandbox],
@@ -27,6 +26,7 @@ impl<'a> Inputs<'a> {
     /// Index of this node, from which its MAC address follows.
     fn index(&self) -> u32 {
         self.view
+            .reach
             .settings
             .as_ref()
             .map_or(0, |settings| settings.index)
@@ -40,7 +40,7 @@ impl<'a> Inputs<'a> {
             .flat_map(|sandbox| &sandbox.interfaces);
         let mut present: BTreeSet<NetworkId> = interfaces.filter_map(|one| one.network).collect();
         present.extend(self.view.ingress().map(|network| network.id));
-        let networks = present.iter().filter_map(|id| self.view.networks.get(id));
+        let networks = present.iter().filter_map(|id| self.view.network(*id));
         let networks = networks.map(AsRef::as_ref);
         networks
             .filter(|network| network.spec.driver == NetworkDriver::Overlay)
@@ -49,7 +49,7 @@ impl<'a> Inputs<'a> {
 
     /// MTU of an interface on a network; `None` is the way out.
     pub(crate) fn mtu(&self, network: Option<NetworkId>, asked: Option<u32>) -> u32 {
-        let known = network.and_then(|id| self.view.networks.get(&id));
+        let known = network.and_then(|id| self.view.network(id));
         match known {
             Some(network) if network.spec.driver == NetworkDriver::Overlay => {
                 self.underlay.overlay_mtu(network.spec.encrypted, asked)
@@ -106,6 +106,7 @@ fn overlay(inputs: Inputs<'_>, network: &Network, mac: Mac, state: &mut State) {
     }
     let Some(port) = inputs
         .view
+        .reach
         .settings
         .as_ref()
         .map(|settings| settings.data_path_port)
@@ -179,9 +180,10 @@ struct RemotePlace {
 fn remote_places(inputs: Inputs<'_>, network: &Network) -> Vec<RemotePlace> {
     let view = inputs.view;
     let paths: BTreeMap<NodeId, (IpAddr, IpAddr)> = view
+        .reach
         .peers
         .iter()
-        .filter(|(node, _)| **node != inputs.node)
+        .filter(|(node, _)| **node != inputs.view.node)
         .filter_map(|(node, peer)| Some((*node, path(&view.data_path, &peer.data_path)?)))
         .collect();
     let mut places = Vec::new();
@@ -190,7 +192,7 @@ fn remote_places(inputs: Inputs<'_>, network: &Network) -> Vec<RemotePlace> {
     {
         // Replies to a node that took a request for a published port.
         places.extend(paths.iter().filter_map(|(node, (local, remote))| {
-            let index = view.peers.get(node)?.index;
+            let index = view.reach.peers.get(node)?.index;
             Some(RemotePlace {
                 vni: subnet.vni,
                 mac: node_mac(index),
@@ -201,8 +203,12 @@ fn remote_places(inputs: Inputs<'_>, network: &Network) -> Vec<RemotePlace> {
         }));
     }
     for serves in [false, true] {
-        let tasks = view.tasks.values().filter(|task| task.serving == serves);
-        for task in tasks.filter(|task| task.node != inputs.node) {
+        let tasks = view
+            .reach
+            .tasks
+            .values()
+            .filter(|task| task.serving == serves);
+        for task in tasks.filter(|task| task.node != inputs.view.node) {
             let Some((local, remote)) = paths.get(&task.node) else {
                 continue;
             };
@@ -266,9 +272,7 @@ fn ports(inputs: Inputs<'_>, sandbox: &Sandbox, mac: Mac, state: &mut State) {
             },
         );
         // Who is here is nowhere else, whatever managers say.
-        let network = interface
-            .network
-            .and_then(|id| inputs.view.networks.get(&id));
+        let network = interface.network.and_then(|id| inputs.view.network(id));
         if let Some(network) = network {
             let is_other =
                 |at: &(LinkName, Mac)| at.1 == interface.mac && is_tunnel_of(network, &at.0);

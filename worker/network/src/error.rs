@@ -40,6 +40,22 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The node does not know yet which one it is.
+    #[error("this node knows nothing of networks yet")]
+    NoView,
+    /// The packet filter refused something.
+    #[error("set up a container's packet filter")]
+    Filter(#[source] Box<nft::Error>),
+    /// A port of the node is asked for twice.
+    #[error("port {port}/{protocol} of this node is taken by task {holder}")]
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// Its protocol.
+        protocol: types::network::Protocol,
+        /// Who has it.
+        holder: TaskId,
+    },
     /// Managers have not told of a network yet.
     #[error("network {0} is not known to this node yet")]
     UnknownNetwork(NetworkId),
@@ -81,6 +97,9 @@ pub enum Error {
     /// Every address of a subnet is in use.
     #[error("no address is left in {0}")]
     Exhausted(IpNet),
+    /// Every port the node could choose is taken.
+    #[error("no port of this node is left")]
+    NoPort,
     /// Nothing was reserved for the task.
     #[error("nothing was reserved for task {0}")]
     NotReserved(TaskId),

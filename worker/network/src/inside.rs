@@ -33,7 +33,9 @@ pub(crate) fn set_up(namespace: &OwnedFd, sandbox: &Sandbox, mtus: &[u32]) -> io
             let missing = || io::Error::new(io::ErrorKind::NotFound, interface.name.clone());
             steps.extend(requests(interface, index.ok_or_else(missing)?, *mtu));
         }
-        let failed = socket.execute(&steps)?;
+        let mut failed = socket.execute(&steps)?;
+        // What is there already stays.
+        failed.retain(|(_, errno)| *errno != rustix::io::Errno::EXIST);
         match failed.first() {
             Some((_, errno)) => Err((*errno).into()),
             None => Ok(()),
@@ -54,6 +56,11 @@ fn requests(interface: &Interface, index: u32, mtu: u32) -> Vec<Request> {
             IpAddr::V6(_) => IpNet::V6(Ipv6Net::new(Ipv6Addr::UNSPECIFIED, 0).expect("0 fits")),
         };
         requests.push(message::add_route(index, everywhere, Some(*gateway)));
+    }
+    for gateway in &interface.mesh_gateways {
+        if interface.address(gateway.is_ipv4()).is_some() {
+            requests.extend(message::lead_back(index, *gateway));
+        }
     }
     requests
 }

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::{mpsc, oneshot, watch};
 use types::TaskId;
-use types::network::NetworkAttachment;
+use types::network::{NetworkAttachment, PublishedPort};
 
 use crate::counters::Counters;
 use crate::desired::{Inputs, desired};
@@ -22,7 +22,7 @@ use crate::machine::{Inside, Machine, Refusal};
 use crate::mtu::{MTU_DEFAULT, Underlay, path};
 use crate::namespace;
 use crate::observe::Observed;
-use crate::plan::{Change, plan};
+use crate::plan::{Change, Kind, plan};
 use crate::records::{Record, Records};
 use crate::sandbox::{Interface, Sandbox};
 use crate::socket::Notifications;
@@ -31,7 +31,10 @@ use crate::view::View;
 use crate::{Error, Options};
 
 mod connect;
+mod filter;
 mod reserve;
+
+use filter::Filters;
 
 /// Rounds of one pass: a change may undo another, as a new bridge does with its ports.
 const ROUNDS_MAX: usize = 3;
@@ -47,6 +50,7 @@ pub(crate) enum Command {
     Reserve {
         task: TaskId,
         attachments: Vec<NetworkAttachment>,
+        host_ports: Vec<PublishedPort>,
         reply: Reply<Sandbox>,
     },
     Attach {
@@ -86,8 +90,11 @@ pub(crate) struct Keeper {
     assumed: Option<State>,
     /// When the kernel is to be read next.
     pass_at: Instant,
+    /// When the packet filter is to be compared next.
+    filters_at: Instant,
     /// Differences that were told and have not gone away since.
     told: BTreeSet<String>,
+    filters: Filters,
 }
 
 impl Keeper {
@@ -113,7 +120,9 @@ impl Keeper {
             machine_subnets: Vec::new(),
             assumed: None,
             pass_at: Instant::now(),
+            filters_at: Instant::now(),
             told: BTreeSet::new(),
+            filters: Filters::default(),
         })
     }
 
@@ -129,10 +138,11 @@ impl Keeper {
                     Ok(Command::Reserve {
                         task,
                         attachments,
+                        host_ports,
                         reply,
                     }) => {
                         self.take_view();
-                        answer(reply, self.reserve(task, &attachments));
+                        answer(reply, self.reserve(task, &attachments, host_ports));
                     }
                     Ok(Command::Attach { task, pid, reply }) => attached.push((task, pid, reply)),
                     Ok(Command::Release { task, reply }) => {
@@ -213,7 +223,6 @@ impl Keeper {
 
     fn inputs<'a>(&'a self, view: &'a View, sandboxes: &'a [&'a Sandbox]) -> Inputs<'a> {
         Inputs {
-            node: self.options.node,
             view,
             sandboxes,
             local: &self.records.subnets,
@@ -261,6 +270,7 @@ impl Keeper {
             self.pass_at = self.pass_at.min(Instant::now() + self.options.pass_delay);
         }
         self.assumed = Some(desired);
+        self.filter(&view, &living);
         refusals
     }
 
@@ -309,7 +319,7 @@ impl Keeper {
 
     /// Reads the kernel and makes it what it should be. Returns the differences that nobody had
     /// asked for, and what was refused.
-    fn pass(&mut self, view: &View) -> Result<(Vec<Change>, Vec<Refusal>), Error> {
+    fn pass(&mut self, view: &Arc<View>) -> Result<(Vec<String>, Vec<Refusal>), Error> {
         let start = Instant::now();
         let living = self.living();
         let expected = self.assumed.take();
@@ -354,27 +364,35 @@ impl Keeper {
                 tell(&error);
             }
         }
+        self.filter(view, &living);
+        let mut found: Vec<(Kind, String)> = found
+            .iter()
+            .map(|change| (change.kind(), change.to_string()))
+            .collect();
+        // What happens to links is told by the kernel; what happens to the filter is not.
+        if Instant::now() >= self.filters_at {
+            let different = self.repair_filters();
+            found.extend(different.into_iter().map(|what| (Kind::Filter, what)));
+            self.filters_at = Instant::now() + self.options.pass_period;
+        }
         self.tell_repairs(&found);
         self.counters.count_pass(start.elapsed());
         self.pass_at = Instant::now() + self.options.pass_period;
-        Ok((found, refused))
+        Ok((found.into_iter().map(|(_, what)| what).collect(), refused))
     }
 
     fn verify(&mut self, replies: Vec<Reply<Vec<String>>>) {
-        let view = self.view.clone().unwrap_or_default();
-        let result = if self.view.is_some() {
-            self.pass(&view).map(|(found, refused)| {
+        if !replies.is_empty() {
+            self.filters_at = Instant::now();
+        }
+        let result = match self.view.clone() {
+            Some(view) => self.pass(&view).map(|(found, refused)| {
                 let refused = refused
                     .iter()
                     .map(|Refusal { change, errno }| format!("{change}: {errno}"));
-                found
-                    .iter()
-                    .map(ToString::to_string)
-                    .chain(refused)
-                    .collect::<Vec<_>>()
-            })
-        } else {
-            Ok(Vec::new())
+                found.into_iter().chain(refused).collect::<Vec<_>>()
+            }),
+            None => Ok(Vec::new()),
         };
         match result {
             Ok(differences) => {
@@ -406,9 +424,10 @@ impl Keeper {
             .filter(|(address, ..)| own(address));
         let device = devices.map(|(.., mtu)| *mtu).min().unwrap_or(MTU_DEFAULT);
         let peers = view
+            .reach
             .peers
             .iter()
-            .filter(|(node, _)| **node != self.options.node);
+            .filter(|(node, _)| **node != view.node);
         let paths: Vec<_> = peers
             .filter_map(|(_, peer)| path(&view.data_path, &peer.data_path))
             .collect();
@@ -434,13 +453,12 @@ impl Keeper {
         self.machine_subnets = others.map(|(address, ..)| address.trunc()).collect();
     }
 
-    fn tell_repairs(&mut self, found: &[Change]) {
-        let now: BTreeSet<String> = found.iter().map(ToString::to_string).collect();
-        for change in found {
-            self.counters.count_repair(change.kind());
-            self.tell_once(change.to_string(), "repairing the node's network");
+    fn tell_repairs(&mut self, found: &[(Kind, String)]) {
+        for (kind, what) in found {
+            self.counters.count_repair(*kind);
+            self.tell_once(what.clone(), "repairing the node's network");
         }
-        if now.is_empty() {
+        if found.is_empty() {
             self.told.clear();
         }
     }
@@ -478,11 +496,6 @@ fn answer<T>(reply: Reply<T>, result: Result<T, Error>) {
 }
 
 fn tell(error: &Error) {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    tracing::warn!(error = text, "the node's network is not as it should be");
+    let error = filter::chain(error);
+    tracing::warn!(error, "the node's network is not as it should be");
 }

@@ -11,12 +11,16 @@
 //! the nodes. It learns nothing and floods nothing to other nodes: forwarding entries and the
 //! neighbours the bridge answers for are those of the view.
 //!
+//! Virtual addresses, published ports and the way out are the packet filter's ([`nft`]); `filter`
+//! says what it is told.
+//!
 //! One thread owns everything ([`Network`] is its handle): the kernel has one lock for all of this
 //! anyway.
 
 mod counters;
 mod desired;
 mod error;
+mod filter;
 mod inside;
 mod keeper;
 mod local;
@@ -41,4 +45,4 @@ pub use options::Options;
 pub use plan::Kind;
 pub use sandbox::{Base, DeviceKind, Interface, Sandbox};
 pub use state::LinkName;
-pub use view::View;
+pub use view::{DEFAULT_BRIDGE, View};

@@ -19,6 +19,7 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::route::{
     RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use types::network::Mac;
 
@@ -335,6 +336,42 @@ pub(crate) fn add_route(index: u32, destination: IpNet, gateway: Option<IpAddr>)
         message: RouteNetlinkMessage::NewRoute(message),
         flags: PUT,
     }
+}
+
+/// The routing table of a container that leads answers of the mesh back.
+const MESH_TABLE: u8 = 100;
+
+/// Leads packets that bear the mesh's mark to a gateway of their own. The first request makes a
+/// rule that may be there already.
+pub(crate) fn lead_back(index: u32, gateway: IpAddr) -> [Request; 3] {
+    let mut rule = RuleMessage::default();
+    rule.header.family = family(gateway);
+    rule.header.table = MESH_TABLE;
+    rule.header.action = RuleAction::ToTable;
+    rule.attributes = vec![
+        RuleAttribute::FwMark(nft::mesh::MARK),
+        RuleAttribute::FwMask(nft::mesh::MARK),
+    ];
+    let rule = Request {
+        message: RouteNetlinkMessage::NewRule(rule),
+        flags: CREATE,
+    };
+    let mut route = RouteMessage::default();
+    route.header.address_family = family(gateway);
+    route.header.table = MESH_TABLE;
+    route.header.protocol = RouteProtocol::Static;
+    route.header.kind = RouteType::Unicast;
+    route.attributes = vec![
+        RouteAttribute::Oif(index),
+        RouteAttribute::Gateway(gateway.into()),
+    ];
+    let route = Request {
+        message: RouteNetlinkMessage::NewRoute(route),
+        flags: PUT,
+    };
+    // Any address will do: the packet filter puts that of the node in its place.
+    let nobody = types::network::node_mac(0);
+    [rule, route, add_neighbour(index, gateway, nobody)]
 }
 
 /// Asks which way packets for an address go.

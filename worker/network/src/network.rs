@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::{mpsc, oneshot, watch};
 use types::TaskId;
-use types::network::NetworkAttachment;
+use types::network::{NetworkAttachment, PublishedPort};
 
 use crate::counters::{Counters, Counts};
 use crate::keeper::{Command, Keeper};
@@ -85,7 +85,8 @@ impl Network {
         self.shared.view.borrow().clone()
     }
 
-    /// Decides on a task's interfaces and addresses. Done again it gives the same.
+    /// Decides on a task's interfaces and addresses, and on the ports the node opens for it alone.
+    /// Done again it gives the same.
     ///
     /// # Errors
     /// When it cannot have them; [`Error::UnknownNetwork`] may pass.
@@ -93,6 +94,7 @@ impl Network {
         &self,
         task: TaskId,
         attachments: Vec<NetworkAttachment>,
+        host_ports: Vec<PublishedPort>,
     ) -> Result<Sandbox, Error> {
         let mut views = self.shared.view.subscribe();
         let is_told = |view: &Option<Arc<View>>| {
@@ -100,7 +102,7 @@ impl Network {
             view.is_some_and(|view| {
                 attachments
                     .iter()
-                    .all(|one| view.networks.contains_key(&one.network))
+                    .all(|one| view.network(one.network).is_some())
             })
         };
         // If word does not come, the keeper says which network is missing.
@@ -108,6 +110,7 @@ impl Network {
         self.ask(|reply| Command::Reserve {
             task,
             attachments,
+            host_ports,
             reply,
         })
         .await

@@ -3,13 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use types::NodeId;
-
 /// Settings of a [`crate::Network`].
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// This node.
-    pub node: NodeId,
     /// Directory for what is remembered; made when missing, mode 0700.
     pub state_dir: PathBuf,
     /// How often the kernel is compared with what it should hold when nothing seems to happen.
@@ -21,9 +17,8 @@ pub struct Options {
 impl Options {
     /// The usual settings.
     #[must_use]
-    pub fn new(node: NodeId, state_dir: PathBuf) -> Self {
+    pub fn new(state_dir: PathBuf) -> Self {
         Self {
-            node,
             state_dir,
             pass_period: Duration::from_secs(30),
             pass_delay: Duration::from_millis(500),

@@ -37,11 +37,19 @@ pub enum Kind {
     Forwarding,
     /// Who has an IP address.
     Neighbour,
+    /// Rules of the packet filter.
+    Filter,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Link, Self::Address, Self::Forwarding, Self::Neighbour];
+    pub const ALL: [Self; 5] = [
+        Self::Link,
+        Self::Address,
+        Self::Forwarding,
+        Self::Neighbour,
+        Self::Filter,
+    ];
 }
 
 impl fmt::Display for Kind {
@@ -51,6 +59,7 @@ impl fmt::Display for Kind {
             Self::Address => "address",
             Self::Forwarding => "forwarding",
             Self::Neighbour => "neighbour",
+            Self::Filter => "filter",
         })
     }
 }

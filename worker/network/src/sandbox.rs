@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use types::network::{Mac, Network, NetworkAttachment, NetworkDriver, endpoint_mac};
+use types::network::{Mac, Network, NetworkAttachment, NetworkDriver, PublishedPort, endpoint_mac};
 use types::{NetworkId, TaskId};
 
 use crate::Error;
@@ -18,6 +18,9 @@ pub struct Sandbox {
     pub task: TaskId,
     /// Its interfaces, `eth0` first.
     pub interfaces: Vec<Interface>,
+    /// Ports the node opens for it alone, all numbers filled in.
+    #[serde(default)]
+    pub host_ports: Vec<PublishedPort>,
 }
 
 /// One interface.
@@ -39,6 +42,10 @@ pub struct Interface {
     pub on_link: Vec<IpNet>,
     /// Gateways to everywhere else, at most one of each family.
     pub gateways: Vec<IpAddr>,
+    /// Addresses of nobody, one of each family, by which answers of the routing mesh are led; of
+    /// an interface that carries published ports.
+    #[serde(default)]
+    pub mesh_gateways: Vec<IpAddr>,
     /// Largest packet the user asked for.
     pub mtu_asked: Option<u32>,
 }
@@ -109,6 +116,16 @@ impl Sandbox {
         })
     }
 
+    /// Its addresses on the interface by which it reaches the world.
+    #[must_use]
+    pub fn outer_addresses(&self) -> Vec<IpAddr> {
+        let has_way_out = |one: &&Interface| !one.gateways.is_empty();
+        let outer = self.interfaces.iter().find(has_way_out);
+        outer.map_or_else(Vec::new, |one| {
+            one.addresses.iter().map(IpNet::addr).collect()
+        })
+    }
+
     /// The interface that carries published ports.
     #[must_use]
     pub fn ingress(&self) -> Option<&Interface> {
@@ -158,11 +175,16 @@ pub(crate) fn plan(
             addresses,
             on_link: Vec::new(),
             gateways: outbound.iter().map(|(subnet, _)| subnet.gateway).collect(),
+            mesh_gateways: Vec::new(),
             mtu_asked: None,
         });
     }
     keep_first_gateways(&mut interfaces);
-    Ok(Sandbox { task, interfaces })
+    Ok(Sandbox {
+        task,
+        interfaces,
+        host_ports: Vec::new(),
+    })
 }
 
 /// A container has one way to everywhere of each family. A network of the user's choice that leads
@@ -209,8 +231,19 @@ fn interface(task: TaskId, number: usize, place: &Place<'_>) -> Result<Interface
         addresses,
         // Out of an overlay leads the node's own bridge.
         gateways: gateways.filter(|_| !spec.internal && !is_global).collect(),
+        mesh_gateways: mesh_gateways(network),
         mtu_asked: mtu_asked(network),
     })
+}
+
+/// The gateways of the ingress network: every node answers to them, so that no container has one.
+fn mesh_gateways(network: &Network) -> Vec<IpAddr> {
+    if !network.spec.ingress {
+        return Vec::new();
+    }
+    let gateways = network.subnets.iter().map(|subnet| subnet.gateway);
+    let of = |is_ipv4| gateways.clone().find(|one| one.is_ipv4() == is_ipv4);
+    [of(true), of(false)].into_iter().flatten().collect()
 }
 
 /// What an interface on a network is made on; `port` is the name of our end of it.

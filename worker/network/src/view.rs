@@ -1,37 +1,72 @@
-//! What managers told this node of networks.
+//! What the data plane of a node follows from, besides its own containers.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use types::network::{Network, NetworkDriver};
-use types::reach::{NetworkSettings, Peer, ServiceEndpoint, TaskEndpoint};
-use types::{NetworkId, NodeId, ServiceId, TaskId};
+use types::network::{Network, NetworkDriver, NetworkSpec};
+use types::reach::Reach;
+use types::{Meta, NetworkId, NodeId};
 
-/// Everything a node is told of networks. Its data plane is a function of this and of its own
-/// containers.
-#[derive(Clone, Debug, Default)]
+/// Which node this is, and what managers told it.
+#[derive(Clone, Debug)]
 pub struct View {
-    /// Settings of the cluster and this node's index; `None` until told.
-    pub settings: Option<NetworkSettings>,
-    /// This node's own addresses for packets between nodes, at most one of each family.
+    /// This node.
+    pub node: NodeId,
+    /// Its own addresses for packets between nodes, at most one of each family.
     pub data_path: Vec<IpAddr>,
-    /// Networks this node takes part in.
-    pub networks: BTreeMap<NetworkId, Arc<Network>>,
-    /// Tasks on them, wherever they run.
-    pub tasks: BTreeMap<TaskId, Arc<TaskEndpoint>>,
-    /// Services on them.
-    pub services: BTreeMap<ServiceId, Arc<ServiceEndpoint>>,
-    /// Nodes this one exchanges traffic with.
-    pub peers: BTreeMap<NodeId, Arc<Peer>>,
+    /// What managers told.
+    pub reach: Arc<Reach>,
+    /// What every node has without being told.
+    predefined: BTreeMap<NetworkId, Arc<Network>>,
 }
 
 impl View {
+    /// The view of a node.
+    #[must_use]
+    pub fn new(node: NodeId, data_path: Vec<IpAddr>, reach: Arc<Reach>) -> Self {
+        let bridge = default_bridge();
+        let predefined = BTreeMap::from([(bridge.id, Arc::new(bridge))]);
+        Self {
+            node,
+            data_path,
+            reach,
+            predefined,
+        }
+    }
+
+    /// A network by its id.
+    #[must_use]
+    pub fn network(&self, id: NetworkId) -> Option<&Arc<Network>> {
+        self.reach
+            .networks
+            .get(&id)
+            .or_else(|| self.predefined.get(&id))
+    }
+
     /// The network that carries published ports, when this node takes part in it.
     #[must_use]
     pub fn ingress(&self) -> Option<&Arc<Network>> {
-        self.networks
-            .values()
-            .find(|network| network.spec.ingress && network.spec.driver == NetworkDriver::Overlay)
+        let is_ingress = |network: &&Arc<Network>| {
+            network.spec.ingress && network.spec.driver == NetworkDriver::Overlay
+        };
+        self.reach.networks.values().find(is_ingress)
+    }
+}
+
+/// The id of the bridge that every node has; no network of the store can have it.
+pub const DEFAULT_BRIDGE: NetworkId = NetworkId::MIN;
+
+/// The network `bridge` of each node, which tasks may name.
+fn default_bridge() -> Network {
+    Network {
+        id: DEFAULT_BRIDGE,
+        meta: Meta::default(),
+        spec: NetworkSpec {
+            name: "bridge".to_owned(),
+            driver: NetworkDriver::Bridge,
+            ..NetworkSpec::default()
+        },
+        subnets: Vec::new(),
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use container::spec::{Mount, MountSource, Propagation};
 use types::container_spec::{self, MountKind};
+use types::network::NetworkAttachmentSpec;
 use types::task::Platform;
 use types::{NodeId, ServiceId, TaskId, TaskSpec, TaskState, TaskStatus, Version};
 

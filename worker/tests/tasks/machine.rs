@@ -20,9 +20,9 @@ use types::{
 /// The static busybox of the Debian package `busybox-static`.
 const BUSYBOX: &str = "/bin/busybox";
 /// The applets the tests use.
-const APPLETS: [&str; 16] = [
-    "cat", "echo", "env", "false", "grep", "hostname", "id", "ls", "pwd", "seq", "sh", "sleep",
-    "stat", "tail", "touch", "true",
+const APPLETS: [&str; 18] = [
+    "cat", "echo", "env", "false", "grep", "hostname", "id", "ip", "ls", "nc", "pwd", "seq", "sh",
+    "sleep", "stat", "tail", "touch", "true",
 ];
 /// How long anything in these tests may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,6 +44,8 @@ pub(crate) struct Machine {
     pub(crate) image: ImageId,
     options: Options,
     executor: Option<ContainerExecutor>,
+    /// Holds the network the machine has for itself, if it was given one.
+    network: Option<std::process::Child>,
 }
 
 impl Machine {
@@ -82,6 +84,7 @@ impl Machine {
             image,
             options,
             executor,
+            network: None,
         })
     }
 
@@ -92,7 +95,43 @@ impl Machine {
     /// As when the daemon is restarted.
     pub(crate) fn reopen(&mut self) {
         self.executor = None;
-        self.executor = Some(ContainerExecutor::open(self.options.clone()).unwrap());
+        let options = self.options.clone();
+        let open = move || ContainerExecutor::open(options).unwrap();
+        self.executor = Some(self.in_network(open));
+    }
+
+    /// Gives the machine a network of its own, as otherwise it would have that of this one.
+    pub(crate) fn isolate(&mut self) {
+        let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+        let holder = Command::new("unshare")
+            .args(["--net", "sleep", "600"])
+            .spawn();
+        let holder = holder.unwrap();
+        let path = format!("/proc/{}/ns/net", holder.id());
+        while std::fs::read_link(&path).is_ok_and(|link| link == own) {
+            std::thread::yield_now();
+        }
+        self.network = Some(holder);
+        self.reopen();
+    }
+
+    /// Runs something in the machine's network.
+    pub(crate) fn in_network<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let Some(holder) = &self.network else {
+            return work();
+        };
+        let path = format!("/proc/{}/ns/net", holder.id());
+        let namespace = std::fs::File::open(path).unwrap();
+        let thread = std::thread::spawn(move || {
+            use std::os::fd::AsFd as _;
+            let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).unwrap();
+            work()
+        });
+        thread.join().unwrap()
     }
 
     pub(crate) fn controller(&self, task: &Task) -> Arc<dyn Controller> {
@@ -136,6 +175,10 @@ impl Drop for Machine {
             runtime.unwrap().block_on(executor.retain(&BTreeSet::new()))
         });
         let cleared = cleared.join();
+        if let Some(holder) = &mut self.network {
+            let _ = holder.kill();
+            let _ = holder.wait();
+        }
         if !std::thread::panicking() {
             cleared.expect("no panic").expect("all is removed");
             assert!(self.files("containers").is_empty() && self.files("records").is_empty());

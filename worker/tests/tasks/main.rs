@@ -7,6 +7,7 @@ mod ending;
 mod health;
 mod inside;
 mod machine;
+mod network;
 mod output;
 mod running;
 mod survival;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use types::network::{NetworkAttachment, NetworkSpec, Subnet};
-use types::reach::{NetworkSettings, Peer, TaskEndpoint};
+use types::reach::{NetworkSettings, Peer, Reach, TaskEndpoint};
 use types::{Meta, ServiceId, TaskId};
 
 use super::*;
@@ -40,21 +40,22 @@ fn view(spec: NetworkSpec) -> View {
         };
         (node, Arc::new(peer))
     };
-    View {
+    let reach = Reach {
         settings: Some(NetworkSettings {
             index: 1,
             data_path_port: 4789,
             gossip_keys: vec![],
         }),
-        data_path: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
         networks: BTreeMap::from([(id, Arc::new(network))]),
         peers: BTreeMap::from([
             peer(1, "192.0.2.1 2001:db8::1"),
             peer(2, "192.0.2.2 2001:db8::2"),
             peer(3, "2001:db8::3"),
         ]),
-        ..View::default()
-    }
+        ..Reach::default()
+    };
+    let data_path = vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+    View::new(NodeId::from_number(1), data_path, Arc::new(reach))
 }
 
 fn task(number: u128, node: u128, address: &str, serving: bool) -> TaskEndpoint {
@@ -77,7 +78,6 @@ fn task(number: u128, node: u128, address: &str, serving: bool) -> TaskEndpoint 
 
 fn state(view: &View) -> State {
     desired(Inputs {
-        node: NodeId::from_number(1),
         view,
         sandboxes: &[],
         local: &LocalSubnets::default(),
@@ -96,7 +96,9 @@ fn ingress() -> NetworkSpec {
 fn a_network_without_containers_here_is_not_here() {
     let mut view = view(NetworkSpec::default());
     let far = task(1, 2, "10.0.1.5/24", true);
-    view.tasks.insert(far.task, Arc::new(far));
+    Arc::make_mut(&mut view.reach)
+        .tasks
+        .insert(far.task, Arc::new(far));
     assert_eq!(state(&view), State::default());
 }
 
@@ -107,7 +109,9 @@ fn tunnels_lead_to_each_family_of_nodes_and_for_each_subnet() {
         task(1, 2, "10.0.1.5/24", true),
         task(2, 3, "10.0.2.6/24", true),
     ] {
-        view.tasks.insert(one.task, Arc::new(one));
+        Arc::make_mut(&mut view.reach)
+            .tasks
+            .insert(one.task, Arc::new(one));
     }
     let state = state(&view);
     let names: Vec<_> = state.links.keys().map(ToString::to_string).collect();
@@ -141,7 +145,9 @@ fn an_address_is_where_the_serving_task_is() {
         task(1, 2, "10.0.1.5/24", true),
         task(2, 3, "10.0.1.5/24", false),
     ] {
-        view.tasks.insert(one.task, Arc::new(one));
+        Arc::make_mut(&mut view.reach)
+            .tasks
+            .insert(one.task, Arc::new(one));
     }
     let state = state(&view);
     let mac = endpoint_mac("10.0.1.5".parse().unwrap());
@@ -156,7 +162,9 @@ fn what_is_encrypted_has_no_open_tunnel() {
         ..ingress()
     });
     let far = task(1, 2, "10.0.1.5/24", true);
-    view.tasks.insert(far.task, Arc::new(far));
+    Arc::make_mut(&mut view.reach)
+        .tasks
+        .insert(far.task, Arc::new(far));
     let state = state(&view);
     assert_eq!(
         state.links.keys().collect::<Vec<_>>(),

@@ -82,16 +82,8 @@ impl Keeper {
             .collect();
         let set_up = inside::set_up(&namespace, &record.sandbox, &mtus);
         set_up.map_err(Error::kernel("set up a container's interfaces"))?;
-        let has_way_out =
-            |one: &Interface| !one.gateways.is_empty() && matches!(one.base, Base::Bridge { .. });
-        if record.sandbox.interfaces.iter().any(has_way_out) {
-            let has_ipv6 = record
-                .sandbox
-                .interfaces
-                .iter()
-                .any(|one| one.address(false).is_some());
-            inside::forward(has_ipv6).map_err(Error::kernel("have the node pass packets on"))?;
-        }
+        self.filter_inside(record, &namespace)
+            .map_err(|error| Error::Filter(Box::new(error)))?;
         Ok(())
     }
 
@@ -155,7 +147,7 @@ impl Keeper {
 
     fn network_name(&self, id: types::NetworkId) -> String {
         let view = self.view.as_ref();
-        let network = view.and_then(|view| view.networks.get(&id));
+        let network = view.and_then(|view| view.network(id));
         network.map_or_else(|| id.to_string(), |network| network.spec.name.clone())
     }
 }

@@ -1,10 +1,12 @@
 //! Decides on a task's interfaces and addresses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use types::network::{Network, NetworkAttachment, NetworkDriver};
+use types::network::{
+    Network, NetworkAttachment, NetworkDriver, PORTS_DYNAMIC, Protocol, PublishedPort,
+};
 use types::{NetworkId, TaskId};
 
 use super::Keeper;
@@ -14,19 +16,25 @@ use crate::records::Record;
 use crate::sandbox::{self, Place, Sandbox};
 use crate::view::View;
 
+/// Last port that a node chooses by itself: the kernel's own choice ends there, too.
+const HOST_PORT_MAX: u16 = 60_999;
+
 impl Keeper {
     /// What a task is to have. Given once, it stays.
     pub(super) fn reserve(
         &mut self,
         task: TaskId,
         attachments: &[NetworkAttachment],
+        host_ports: Vec<PublishedPort>,
     ) -> Result<Sandbox, Error> {
         if let Some(record) = self.records.all().get(&task) {
             return Ok(record.sandbox.clone());
         }
-        let view = self.view.clone().unwrap_or_default();
+        let Some(view) = self.view.clone() else {
+            return Err(Error::NoView);
+        };
         let networks = attachments.iter().map(|one| {
-            let network = view.networks.get(&one.network);
+            let network = view.network(one.network);
             network
                 .map(|network| (network, one))
                 .ok_or(Error::UnknownNetwork(one.network))
@@ -39,7 +47,9 @@ impl Keeper {
         let leads_out = |network: &Network| {
             network.spec.driver == NetworkDriver::Overlay && !network.spec.internal
         };
-        let outbound = if networks.iter().any(|(network, _)| leads_out(network)) {
+        let host_ports = self.host_ports(host_ports)?;
+        let needs_way_out = networks.iter().any(|(network, _)| leads_out(network));
+        let outbound = if needs_way_out || (networks.is_empty() && !host_ports.is_empty()) {
             let has_ipv6 = networks.iter().any(|(network, _)| network.spec.ipv6);
             self.give_outbound(has_ipv6, &view)?
         } else {
@@ -54,12 +64,45 @@ impl Keeper {
                 local,
             })
             .collect();
-        let sandbox = sandbox::plan(task, &places, &outbound)?;
+        let sandbox = Sandbox {
+            host_ports,
+            ..sandbox::plan(task, &places, &outbound)?
+        };
         self.records.put(Record {
             sandbox: sandbox.clone(),
             process: None,
         })?;
         Ok(sandbox)
+    }
+
+    /// Fills in the numbers of ports that leave the choice to the node, and refuses those another
+    /// task has.
+    fn host_ports(&self, asked: Vec<PublishedPort>) -> Result<Vec<PublishedPort>, Error> {
+        let mut held: BTreeMap<(Protocol, u16), TaskId> = BTreeMap::new();
+        for record in self.records.all().values() {
+            for port in &record.sandbox.host_ports {
+                held.insert((port.protocol, port.published_port), record.sandbox.task);
+            }
+        }
+        let mut chosen = Vec::new();
+        for mut port in asked {
+            if port.published_port == 0 {
+                // The allocator's range is for ports of the whole cluster.
+                let mut numbers = PORTS_DYNAMIC.end().saturating_add(1)..=HOST_PORT_MAX;
+                let number = numbers.find(|one| !held.contains_key(&(port.protocol, *one)));
+                port.published_port = number.ok_or(Error::NoPort)?;
+            } else if let Some(holder) = held.get(&(port.protocol, port.published_port)) {
+                let (port, protocol) = (port.published_port, port.protocol);
+                return Err(Error::PortTaken {
+                    port,
+                    protocol,
+                    holder: *holder,
+                });
+            }
+            held.insert((port.protocol, port.published_port), TaskId::MIN);
+            chosen.push(port);
+        }
+        Ok(chosen)
     }
 
     /// Addresses on a network that ends at this node; none on others.
@@ -99,13 +142,13 @@ impl Keeper {
 
     fn choose(&mut self, purpose: For<'_>, view: &View) -> Result<(), Error> {
         let mut taken = self.machine_subnets.clone();
-        let overlays = view.networks.values().flat_map(|network| &network.subnets);
+        let overlays = view
+            .reach
+            .networks
+            .values()
+            .flat_map(|network| &network.subnets);
         taken.extend(overlays.map(|subnet| subnet.subnet));
-        if self
-            .records
-            .subnets
-            .choose(purpose, self.options.node, &taken)?
-        {
+        if self.records.subnets.choose(purpose, view.node, &taken)? {
             self.records.save_subnets()?;
         }
         Ok(())

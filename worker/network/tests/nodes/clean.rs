@@ -84,7 +84,7 @@ async fn containers_keep_their_network_while_the_daemon_is_away() {
     assert!(!node.ip("neighbour show nud permanent").contains("10.0.1.7"));
     // What is asked again is answered as before.
     let task = lab.containers[one].0;
-    let again = lab.network(0).reserve(task, vec![]).await.unwrap();
+    let again = lab.network(0).reserve(task, vec![], vec![]).await.unwrap();
     assert_eq!(again, before);
     lab.network(0)
         .attach(task, lab.container(one).pid())
@@ -111,7 +111,7 @@ async fn a_daemon_that_dies_on_the_way_leaves_nothing() {
         let container = Namespace::new();
         let reserved = lab
             .network(0)
-            .reserve(task, vec![attachment.clone()])
+            .reserve(task, vec![attachment.clone()], vec![])
             .await
             .unwrap();
         if step == 1 {
@@ -131,7 +131,7 @@ async fn a_daemon_that_dies_on_the_way_leaves_nothing() {
             // The executor finds the container and goes on.
             let again = lab
                 .network(0)
-                .reserve(task, vec![attachment.clone()])
+                .reserve(task, vec![attachment.clone()], vec![])
                 .await
                 .unwrap();
             assert_eq!(again, reserved);

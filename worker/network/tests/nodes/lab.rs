@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use swarm_network::{Network, Options, Sandbox, View};
 use types::network::{
-    Network as NetworkObject, NetworkAttachment, NetworkDriver, NetworkSpec, Subnet,
+    Affinity, EndpointMode, Network as NetworkObject, NetworkAttachment, NetworkDriver,
+    NetworkSpec, PublishedPort, Subnet, VirtualIp,
 };
-use types::reach::{NetworkSettings, Peer, TaskEndpoint};
+use types::reach::{NetworkSettings, Peer, Reach, ServiceEndpoint, TaskEndpoint};
 use types::{Meta, NetworkId, NodeId, ServiceId, TaskId};
 
 /// How long anything may take.
@@ -98,10 +99,34 @@ impl Namespace {
 
     /// Sends some bytes to a listener in `server` and has them sent back, over TCP.
     pub(crate) fn reaches(&self, server: &Namespace, address: IpAddr) -> std::io::Result<IpAddr> {
+        self.exchange(server, SocketAddr::new(address, 0), None)
+    }
+
+    /// The same with a listener on all addresses at a port, called at another address and port.
+    pub(crate) fn calls(
+        &self,
+        server: &Namespace,
+        port: u16,
+        address: IpAddr,
+        at: u16,
+    ) -> std::io::Result<IpAddr> {
+        let all = types::network::unspecified(address);
+        let to = Some(SocketAddr::new(address, at));
+        self.exchange(server, SocketAddr::new(all, port), to)
+    }
+
+    /// Returns the address the server saw.
+    fn exchange(
+        &self,
+        server: &Namespace,
+        listens: SocketAddr,
+        calls: Option<SocketAddr>,
+    ) -> std::io::Result<IpAddr> {
         /// More than fits any one packet.
         const BYTES: usize = 100_000;
-        let listener = server.inside(move || TcpListener::bind(SocketAddr::new(address, 0)))?;
-        let to = listener.local_addr()?;
+        let listener = server.inside(move || TcpListener::bind(listens))?;
+        let own = listener.local_addr()?;
+        let to = calls.unwrap_or(own);
         let serving = server.spawn(move || -> std::io::Result<IpAddr> {
             let (mut stream, from) = listener.accept()?;
             let mut bytes = vec![0; BYTES];
@@ -120,7 +145,7 @@ impl Namespace {
         });
         if let Err(error) = called {
             // Ends the listener as well.
-            let _ = server.inside(move || TcpStream::connect_timeout(&to, Duration::from_secs(1)));
+            let _ = server.inside(move || TcpStream::connect_timeout(&own, Duration::from_secs(1)));
             return Err(error);
         }
         serving.join().unwrap()
@@ -161,9 +186,10 @@ pub(crate) struct Lab {
     pub(crate) nodes: Vec<Node>,
     pub(crate) networks: Vec<Arc<NetworkObject>>,
     pub(crate) tasks: Vec<TaskEndpoint>,
+    pub(crate) services: Vec<ServiceEndpoint>,
     pub(crate) containers: Vec<(TaskId, Namespace)>,
     /// Holds the wire.
-    _hub: Namespace,
+    hub: Namespace,
     _dir: tempfile::TempDir,
 }
 
@@ -208,8 +234,9 @@ impl Lab {
             nodes: all,
             networks: Vec::new(),
             tasks: Vec::new(),
+            services: Vec::new(),
             containers: Vec::new(),
-            _hub: hub,
+            hub,
             _dir: dir,
         };
         for node in 0..lab.nodes.len() {
@@ -221,7 +248,7 @@ impl Lab {
     /// Starts the network of a node, as its daemon would.
     pub(crate) fn start(&mut self, node: usize) {
         let node = &mut self.nodes[node];
-        let mut options = Options::new(node.id, node.dir.clone());
+        let mut options = Options::new(node.dir.clone());
         options.pass_period = Duration::from_secs(1);
         options.pass_delay = Duration::from_millis(50);
         node.network = Some(node.namespace.inside(|| Network::open(options)).unwrap());
@@ -284,6 +311,46 @@ impl Lab {
         id
     }
 
+    /// Publishes the port of the first service's tasks at every node, and gives it these addresses.
+    pub(crate) fn publish(&mut self, addresses: &[(NetworkId, &str)], published: u16, target: u16) {
+        self.services.push(ServiceEndpoint {
+            service: ServiceId::from_number(1),
+            name: "web".to_owned(),
+            mode: EndpointMode::Vip,
+            affinity: Affinity::None,
+            ports: vec![PublishedPort {
+                published_port: published,
+                target_port: target,
+                ..PublishedPort::default()
+            }],
+            virtual_ips: addresses
+                .iter()
+                .map(|(network, address)| VirtualIp {
+                    network: *network,
+                    address: address.parse().unwrap(),
+                })
+                .collect(),
+            aliases: vec![],
+        });
+    }
+
+    /// Connects another machine to the wire. Returns its address.
+    pub(crate) fn connect(&self, machine: &Namespace, number: u8) -> IpAddr {
+        machine.ip(&format!(
+            "link add port{number} netns {} type veth peer name eth0",
+            self.hub.pid()
+        ));
+        self.hub
+            .ip(&format!("link set port{number} master wire up"));
+        let IpAddr::V4(node) = self.nodes[0].data_path[0] else {
+            panic!("an IPv4 wire")
+        };
+        let [a, b, c, _] = node.octets();
+        machine.ip(&format!("address add {a}.{b}.{c}.{number}/24 dev eth0"));
+        machine.ip("link set eth0 up");
+        IpAddr::from([a, b, c, number])
+    }
+
     /// Tells every node of everything, as managers do.
     pub(crate) fn tell(&self) {
         for node in &self.nodes {
@@ -302,13 +369,12 @@ impl Lab {
             wireguard_keys: vec![],
             alive: true,
         };
-        View {
+        let reach = Reach {
             settings: Some(NetworkSettings {
                 index: node.index,
                 data_path_port: 4789,
                 gossip_keys: vec![],
             }),
-            data_path: node.data_path.clone(),
             networks: self
                 .networks
                 .iter()
@@ -319,13 +385,18 @@ impl Lab {
                 .iter()
                 .map(|one| (one.task, Arc::new(one.clone())))
                 .collect(),
-            services: std::collections::BTreeMap::new(),
+            services: self
+                .services
+                .iter()
+                .map(|one| (one.service, Arc::new(one.clone())))
+                .collect(),
             peers: self
                 .nodes
                 .iter()
                 .map(|node| (node.id, Arc::new(peer(node))))
                 .collect(),
-        }
+        };
+        View::new(node.id, node.data_path.clone(), Arc::new(reach))
     }
 
     /// Runs a task on a node, on these networks with these addresses. Returns the container.
@@ -359,7 +430,11 @@ impl Lab {
         });
         self.tell();
         let container = Namespace::new();
-        let sandbox = self.network(node).reserve(task, attachments).await.unwrap();
+        let sandbox = self
+            .network(node)
+            .reserve(task, attachments, vec![])
+            .await
+            .unwrap();
         self.network(node)
             .attach(task, container.pid())
             .await

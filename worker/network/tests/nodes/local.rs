@@ -128,7 +128,7 @@ async fn mistakes_are_told() {
             addresses: vec![],
             aliases: vec![],
         };
-        network.reserve(task, vec![attachment]).await?;
+        network.reserve(task, vec![attachment], vec![]).await?;
         network.attach(task, container.pid()).await
     };
     for (number, id, text) in [

@@ -108,3 +108,52 @@ async fn several_subnets_are_one_network_and_two_networks_are_not() {
     // An internal network has no way out.
     assert_eq!(lab.container(apart).ip("route show default"), "");
 }
+
+/// Virtual addresses inside, published ports and their answers, and the way out: what the packet
+/// filter is told.
+#[tokio::test]
+async fn services_answer_at_one_address_and_at_every_node() {
+    if skip("services_answer_at_one_address_and_at_every_node") {
+        return;
+    }
+    let mut lab = Lab::new(3, "4");
+    let ingress = lab.add_overlay(&["10.0.0.0/24"], |spec| spec.ingress = true);
+    let web = lab.add_overlay(&["10.0.1.0/24"], |_| {});
+    let places = [(ingress, "10.0.0.5/24"), (web, "10.0.1.5/24")];
+    let (server, _) = lab.run(1, &places).await;
+    let (client, _) = lab.run(0, &[(web, "10.0.1.6/24")]).await;
+    lab.tasks[1].service = types::ServiceId::from_number(2);
+    lab.publish(&[(ingress, "10.0.0.2/24"), (web, "10.0.1.2/24")], 8080, 80);
+    lab.tell();
+    for node in 0..3 {
+        lab.settle(node).await;
+    }
+    let port = 80;
+    // By its address on the network of both, from another container.
+    let seen = lab
+        .container(client)
+        .calls(lab.container(server), port, ip("10.0.1.2"), port);
+    assert_eq!(seen.unwrap(), ip("10.0.1.6"));
+    // From outside, at each node; the third has no task.
+    let outside = crate::lab::Namespace::new();
+    let own = lab.connect(&outside, 100);
+    for node in 0..3 {
+        let at = lab.nodes[node].data_path[0];
+        let seen = outside.calls(lab.container(server), port, at, 8080);
+        assert_eq!(
+            seen.unwrap_or_else(|error| panic!("node {node}: {error}")),
+            own
+        );
+    }
+    // Out into the world, by the node's address.
+    let seen = lab.container(client).reaches(&outside, own).unwrap();
+    assert_eq!(seen, lab.nodes[0].data_path[0]);
+    // Taken out of rotation, it is not called any more; nobody else is there.
+    lab.tasks[0].serving = false;
+    lab.tell();
+    lab.settle(0).await;
+    let seen = lab
+        .container(client)
+        .calls(lab.container(server), port, ip("10.0.1.2"), port);
+    assert!(seen.is_err(), "{seen:?}");
+}

@@ -1,0 +1,175 @@
+//! The networks of this node's tasks: which a task is put on, and what it is told of them.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use container::spec::{Dns, HostEntry};
+use executor::Error;
+use network::{DEFAULT_BRIDGE, Network, Sandbox, View};
+use types::network::NetworkAttachment;
+use types::reach::Reach;
+use types::{NodeId, Task, TaskId};
+
+/// Where names are answered inside of every container on a network of the user's (S16.01).
+const DNS_SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 11));
+
+/// Characters of a task's id that make its default host name; Docker's number.
+const HOSTNAME_ID_BYTES: usize = 12;
+
+/// The networks of this node's tasks.
+pub(crate) struct Networks {
+    network: Network,
+    known: Mutex<Known>,
+}
+
+/// What has been told so far.
+#[derive(Default)]
+struct Known {
+    node: Option<NodeId>,
+    data_path: Vec<IpAddr>,
+    reach: Arc<Reach>,
+}
+
+/// What a container's files say of its networks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Names {
+    /// Lines of `/etc/hosts`.
+    pub(crate) hosts: Vec<HostEntry>,
+    /// `/etc/resolv.conf`; `None` copies the machine's.
+    pub(crate) dns: Option<Dns>,
+}
+
+impl Networks {
+    /// Reads what is remembered. Blocks for some milliseconds.
+    pub(crate) fn open(state_dir: PathBuf) -> Result<Self, crate::Error> {
+        let network = Network::open(network::Options::new(state_dir));
+        let network = network.map_err(|error| crate::Error::Network(Box::new(error)))?;
+        Ok(Self {
+            network,
+            known: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn data_path(&self) -> Vec<IpAddr> {
+        self.known().data_path.clone()
+    }
+
+    pub(crate) fn set_place(&self, node: NodeId, data_path: Vec<IpAddr>) {
+        let mut known = self.known();
+        known.node = Some(node);
+        known.data_path = data_path;
+        self.tell(&known);
+    }
+
+    pub(crate) fn set_reach(&self, reach: Arc<Reach>) {
+        let mut known = self.known();
+        known.reach = reach;
+        self.tell(&known);
+    }
+
+    /// Before a node knows which one it is there is nothing to tell.
+    fn tell(&self, known: &Known) {
+        if let Some(node) = known.node {
+            let view = View::new(node, known.data_path.clone(), Arc::clone(&known.reach));
+            self.network.set_view(Arc::new(view));
+        }
+    }
+
+    /// Decides on a task's interfaces; `None` when it has none.
+    pub(crate) async fn reserve(&self, task: &Task) -> Result<Option<Sandbox>, Error> {
+        let attachments = attachments(task);
+        if attachments.is_empty() && task.host_ports.is_empty() {
+            return Ok(None);
+        }
+        let ports = task.host_ports.clone();
+        let reserved = self.network.reserve(task.id, attachments, ports).await;
+        reserved.map(Some).map_err(refused)
+    }
+
+    /// Connects a task's container.
+    pub(crate) async fn attach(&self, task: TaskId, pid: i32) -> Result<(), Error> {
+        let pid = u32::try_from(pid).unwrap_or_default();
+        self.network.attach(task, pid).await.map_err(refused)
+    }
+
+    /// Takes a task off its networks. Nothing to do is success.
+    pub(crate) async fn release(&self, task: TaskId) -> Result<(), Error> {
+        let released = self.network.release(task).await;
+        released.map_err(|error| Error::temporary(&error))
+    }
+
+    /// Releases all tasks but these.
+    pub(crate) async fn retain(&self, known: &BTreeSet<TaskId>) -> Result<(), Error> {
+        let retained = self.network.retain(known.clone()).await;
+        retained.map_err(|error| Error::temporary(&error))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Nothing panics while it holds the lock; each change is a single one.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The networks a task is on, with the bridge every node has when it asks for that by name.
+pub(crate) fn attachments(task: &Task) -> Vec<NetworkAttachment> {
+    let mut attachments = task.attachments.clone();
+    let bridge = |target: &str| target == "bridge" || target == DEFAULT_BRIDGE.as_str();
+    let asks = task.spec.networks.iter().find(|one| bridge(&one.target));
+    let has = attachments.iter().any(|one| one.network == DEFAULT_BRIDGE);
+    if let (Some(asked), false) = (asks, has) {
+        let (network, addresses) = (DEFAULT_BRIDGE, Vec::new());
+        let aliases = asked.aliases.clone();
+        attachments.push(NetworkAttachment {
+            network,
+            addresses,
+            aliases,
+        });
+    }
+    attachments
+}
+
+/// What the container's files say: its own name for its own address, and who is asked for others.
+pub(crate) fn names(task: &Task, hostname: &str, sandbox: &Sandbox) -> Names {
+    let own = if hostname.is_empty() {
+        task.id
+            .to_string()
+            .chars()
+            .take(HOSTNAME_ID_BYTES)
+            .collect()
+    } else {
+        hostname.to_owned()
+    };
+    let hosts = sandbox
+        .own_addresses()
+        .into_iter()
+        .map(|address| HostEntry {
+            address,
+            names: vec![own.clone()],
+        })
+        .collect();
+    let is_users = |one: &network::Interface| {
+        !one.is_ingress && one.network.is_some_and(|network| network != DEFAULT_BRIDGE)
+    };
+    let dns = sandbox.interfaces.iter().any(is_users).then(|| Dns {
+        nameservers: vec![DNS_SERVER],
+        search: Vec::new(),
+        options: vec!["ndots:0".to_owned()],
+    });
+    Names { hosts, dns }
+}
+
+/// A task that cannot have its networks: another node may manage, unless it may pass here.
+fn refused(error: network::Error) -> Error {
+    match error {
+        network::Error::UnknownNetwork(_)
+        | network::Error::NoView
+        | network::Error::Exhausted(_)
+        | network::Error::Stopped => Error::temporary(&error),
+        error => Error::fatal(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ mod client;
 mod failures;
 mod figures;
 mod memory;
+mod names;
 mod peer;
 mod store;
 mod tasks;
@@ -64,6 +65,11 @@ const MEASUREMENTS: &[Measurement] = &[
         name: "memory",
         peer_tests: &["mem"],
         run: memory::idle_and_loaded,
+    },
+    Measurement {
+        name: "names",
+        peer_tests: &[],
+        run: names::answers,
     },
     Measurement {
         name: "balancer",

@@ -6,7 +6,7 @@ use crate::attribute::Reader;
 use crate::error::Result;
 use crate::service::{Frontend, Service};
 use crate::socket::Socket;
-use crate::transaction::{Question, dump, request};
+use crate::transaction::{Answer, Question, dump, request};
 
 /// `NFNL_SUBSYS_CTNETLINK`
 const CTNETLINK: u16 = 1;
@@ -74,17 +74,35 @@ pub(crate) fn may_go_stale(
     began_to_serve || before.backends.iter().any(|b| is_gone(b.address))
 }
 
+fn question(what: &'static str, message: u16, family: u8) -> Question {
+    Question {
+        what,
+        kind: (CTNETLINK << 8) | message,
+        family,
+    }
+}
+
+/// How many connections the namespace has, if the kernel says so. To read them it walks through
+/// those of all namespaces, which takes some milliseconds: not for none.
+fn count(socket: &mut Socket) -> Option<u32> {
+    const GET_STATISTICS: u16 = 5;
+    const ENTRIES: u16 = 1;
+    let mut count = None;
+    let question = question("counting connections", GET_STATISTICS, 0);
+    let keep = |answer: Answer<'_>| count = Reader(answer.body).number(ENTRIES);
+    request(socket, question, |_| {}, keep).ok()?;
+    count
+}
+
 /// Forgets the flows for which `stale` says so; returns how many.
 pub(crate) fn forget(socket: &mut Socket, stale: impl Fn(&Flow) -> bool) -> Result<usize> {
     let mut found = Vec::new();
-    let question = |message, family| Question {
-        what: "connections",
-        kind: (CTNETLINK << 8) | message,
-        family,
-    };
+    if count(socket) == Some(0) {
+        return Ok(0);
+    }
     dump(
         socket,
-        question(GET, 0),
+        question("reading connections", GET, 0),
         |_| {},
         |answer| {
             let Some(answer) = answer else {
@@ -103,8 +121,8 @@ pub(crate) fn forget(socket: &mut Socket, stale: impl Fn(&Flow) -> bool) -> Resu
     let mut forgotten = 0;
     for (flow, entry) in found {
         let family = if flow.called.is_ipv4() { 2 } else { 10 };
-        let step = "forgetting a connection";
-        match request(socket, step, question(DELETE, family), |a| entry.write(a)) {
+        let question = question("forgetting a connection", DELETE, family);
+        match request(socket, question, |a| entry.write(a), |_| {}) {
             Ok(()) => forgotten += 1,
             // It ended by itself meanwhile.
             Err(error) if error.is_not_found() => {}

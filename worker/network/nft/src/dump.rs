@@ -41,7 +41,7 @@ pub(crate) fn read(socket: &mut Socket, names: &[&str]) -> Result<Ruleset> {
 
 fn read_names(socket: &mut Socket, names: &[&str]) -> Result<Vec<TableName>> {
     let mut found = Vec::new();
-    let question = question("tables", GET_TABLE, 0);
+    let question = question("reading tables", GET_TABLE, 0);
     dump(
         socket,
         question,
@@ -65,7 +65,7 @@ fn read_maps(socket: &mut Socket, family: Family, table: &str) -> Result<BTreeMa
     let mut shapes = BTreeMap::new();
     dump(
         socket,
-        question("maps", GET_MAP, family.number()),
+        question("reading maps", GET_MAP, family.number()),
         |a| {
             a.string(1, table);
         },
@@ -119,7 +119,7 @@ fn read_elements(
     let mut elements = Elements::new();
     dump(
         socket,
-        question("elements", GET_ELEMENTS, family.number()),
+        question("reading elements", GET_ELEMENTS, family.number()),
         |a| {
             a.string(1, table).string(2, map);
         },
@@ -160,7 +160,7 @@ fn read_chains(
     table: &str,
 ) -> Result<BTreeMap<String, Chain>> {
     let mut chains = BTreeMap::new();
-    let question = question("chains", GET_CHAIN, family.number());
+    let question = question("reading chains", GET_CHAIN, family.number());
     dump(
         socket,
         question,
@@ -207,7 +207,7 @@ fn read_rules(
     let write = |a: &mut crate::attribute::Attributes<'_>| {
         a.string(1, table);
     };
-    let question = question("rules", GET_RULE, family.number());
+    let question = question("reading rules", GET_RULE, family.number());
     dump(socket, question, write, |answer| {
         let Some(answer) = answer else {
             for chain in chains.values_mut() {

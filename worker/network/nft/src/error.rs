@@ -60,9 +60,9 @@ pub enum Error {
     #[error("netfilter did not answer")]
     Unanswered,
     /// The rules kept changing while they were being read.
-    #[error("reading {what}: it changed {tries} times while being read")]
+    #[error("{what}: it changed {tries} times meanwhile")]
     Unstable {
-        /// What was being read.
+        /// What was being done.
         what: &'static str,
         /// How often it was tried.
         tries: u32,

@@ -248,7 +248,7 @@ impl Forwarder {
             last = Some(changes);
         }
         Err(Error::Unstable {
-            what: "rules",
+            what: "reading rules",
             tries: READS_MAX,
         })
     }

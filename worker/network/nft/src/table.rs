@@ -116,7 +116,6 @@ pub(crate) struct Hook {
 
 impl Hook {
     pub(crate) const PREROUTING: u32 = 0;
-    pub(crate) const INPUT: u32 = 1;
     pub(crate) const FORWARD: u32 = 2;
     pub(crate) const OUTPUT: u32 = 3;
     pub(crate) const POSTROUTING: u32 = 4;

@@ -282,7 +282,7 @@ impl<'a> Iterator for Answers<'a> {
 /// A question to the kernel with many answers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Question {
-    /// What is asked for, in an error.
+    /// What is being done, in an error.
     pub(crate) what: &'static str,
     /// Subsystem and message.
     pub(crate) kind: u16,
@@ -336,7 +336,7 @@ fn read_dump(
                         return Ok(false);
                     }
                     return Err(Error::Rejected {
-                        step: format!("reading {what}"),
+                        step: what.to_owned(),
                         explanation,
                         source,
                     });
@@ -347,30 +347,33 @@ fn read_dump(
     }
 }
 
-/// Sends one request outside any transaction and waits for its acknowledgement.
+/// Sends one request outside any transaction, hands over what comes back, and waits for its
+/// acknowledgement.
 pub(crate) fn request(
     socket: &mut Socket,
-    step: &str,
     question: Question,
     write: impl FnOnce(&mut Attributes<'_>),
+    mut each: impl FnMut(Answer<'_>),
 ) -> Result<()> {
     let mut bytes = Vec::new();
-    let Question { kind, family, .. } = question;
+    let Question { what, kind, family } = question;
     write_message(&mut bytes, kind, NLM_F_ACK, 1, family, 0, write);
     socket.drain();
     socket.send(&bytes)?;
     while let Some(datagram) = socket.receive()? {
         for answer in Answers(datagram) {
-            if answer.kind == NLMSG_ERROR {
-                return answer.error().map_or(Ok(()), |(source, explanation)| {
-                    let step = step.to_owned();
-                    Err(Error::Rejected {
-                        step,
-                        explanation,
-                        source,
-                    })
-                });
+            if answer.kind != NLMSG_ERROR {
+                each(answer);
+                continue;
             }
+            return answer.error().map_or(Ok(()), |(source, explanation)| {
+                let step = what.to_owned();
+                Err(Error::Rejected {
+                    step,
+                    explanation,
+                    source,
+                })
+            });
         }
     }
     Err(Error::Unanswered)

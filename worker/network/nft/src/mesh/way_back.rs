@@ -22,8 +22,6 @@ const ETHERNET_SOURCE: u32 = 6;
 const PRIORITY_RAW: i32 = -300;
 /// Where iptables mangles.
 const PRIORITY_MANGLE: i32 = -150;
-/// Where iptables translates sources.
-const PRIORITY_SOURCE: i32 = 100;
 
 /// The rules that lead answers of mesh connections back, in one task's namespace.
 ///
@@ -73,17 +71,15 @@ fn rules(interface: &str, sends_from: &[IpAddr]) -> Ruleset {
     let mut rules = Ruleset::default();
     let inet = rules.table(Family::Inet, TABLE);
     let hook = |kind, number, priority| Some(Hook::new(kind, number, priority));
-    // Two clients behind one address and port, that asked two nodes, are two connections here.
-    // The namespace's own reply would tell them apart no more, so that the second one's port is
-    // changed: that is done where sources are translated, for which a chain must exist.
+    // Two clients behind one address and port, that asked two nodes, are two connections here. The
+    // answers would tell them apart no more: where they would not, the kernel changes the second
+    // one's port, as it does in every namespace in which anything is translated.
     let zone = from_node(interface)
         .payload(Register(0), Header::Link, ETHERNET_SOURCE + 4, 2)
         .swap_short(Register(0))
         .set_original_zone(Register(0));
     let raw = hook("filter", Hook::PREROUTING, PRIORITY_RAW);
     inet.chain("apart", raw, vec![zone]);
-    let unique = hook("nat", Hook::INPUT, PRIORITY_SOURCE);
-    inet.chain("unique", unique, vec![]);
 
     // Each packet, not only the first: a client of UDP may go on through another node.
     let remember = from_node(interface)

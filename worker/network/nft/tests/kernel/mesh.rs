@@ -335,6 +335,10 @@ fn one_client_port_through_two_nodes_is_two_connections() -> Result<()> {
     let Some(mesh) = Mesh::new(&[0])? else {
         return Ok(());
     };
+    // Else the node would keep them apart by itself, as it does all it bridges.
+    for node in &mesh.nodes {
+        node.set("net/bridge/bridge-nf-call-iptables", "0")?;
+    }
     let from = "10.77.0.100:45000";
     let mut first = connect_from(&mesh.client, from, "10.77.0.1:8080")?;
     assert_eq!(first.ask()?.1, CLIENT.parse::<IpAddr>()?);
@@ -357,6 +361,66 @@ fn a_udp_client_may_go_on_through_another_node() -> Result<()> {
         socket.connect(to)?;
         assert_eq!(ask_udp(&socket)?.1, CLIENT.parse::<IpAddr>()?, "{to}");
     }
+    Ok(())
+}
+
+#[test]
+fn refusals_of_the_task_itself_find_back() -> Result<()> {
+    let Some(mut mesh) = Mesh::new(&[])? else {
+        return Ok(());
+    };
+    // Nobody listens at this port of the task: its kernel says so, by a reset or by ICMP.
+    let mut ports = Services::new();
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        let [v4, v6] = Frontend::published(protocol, 8081);
+        let closed = |address| Service::new([Backend::new(address).with_port(99)]);
+        ports.insert(v4, closed(task_v4(0)));
+        ports.insert(v6, closed(task_v6(0)));
+    }
+    for rules in &mut mesh.rules {
+        rules.replace(surroundings(), ports.clone())?;
+    }
+    for to in [
+        "10.77.0.1:8081",
+        "10.77.0.2:8081",
+        "[fd77::1]:8081",
+        "[fd77::2]:8081",
+    ] {
+        let refused = mesh.client.ask(to).expect_err("nobody listens");
+        assert_eq!(
+            error_kind(&refused),
+            Some(ErrorKind::ConnectionRefused),
+            "tcp {to}"
+        );
+        let refused = ask_udp(&mesh.client.udp(to)?).expect_err("nobody listens");
+        assert_eq!(
+            error_kind(&refused),
+            Some(ErrorKind::ConnectionRefused),
+            "udp {to}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_node_can_stand_in_for_clients() -> Result<()> {
+    let Some(mut mesh) = Mesh::new(&[1])? else {
+        return Ok(());
+    };
+    // As where the way back cannot be set up.
+    for way_back in &mut mesh.ways_back {
+        way_back.clear()?;
+    }
+    mesh.tasks[1].ip("neigh add 10.255.0.241 lladdr 02:4e:00:00:00:01 dev ing0")?;
+    let wanted = Surroundings {
+        hides_clients: true,
+        ..surroundings()
+    };
+    mesh.rules[0].replace(wanted, published(&[1]))?;
+    let (label, seen) = mesh.client.ask("10.77.0.1:8080")?;
+    assert_eq!((label.as_str(), seen), ("task1", "10.255.0.241".parse()?));
+    let (label, seen) = ask_udp(&mesh.client.udp("10.77.0.1:8080")?)?;
+    assert_eq!((label.as_str(), seen), ("task1", "10.255.0.241".parse()?));
     Ok(())
 }
 

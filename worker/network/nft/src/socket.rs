@@ -23,12 +23,20 @@ const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
 /// The largest single datagram of a dump is 32 KiB; error answers are smaller.
 const DATAGRAM_BYTES_MAX: usize = 64 << 10;
 
+/// Room for one answer. Sockets live as long as their namespaces and have none of their own.
+pub(crate) struct Buffer(Vec<u8>);
+
+impl Buffer {
+    pub(crate) fn new() -> Self {
+        Self(vec![0; DATAGRAM_BYTES_MAX])
+    }
+}
+
 /// A netlink socket to the packet filter of one network namespace. It stays in that namespace
 /// wherever it is used from.
 #[derive(Debug)]
 pub(crate) struct Socket {
     fd: OwnedFd,
-    buffer: Vec<u8>,
     send_buffer_bytes: usize,
 }
 
@@ -69,7 +77,6 @@ impl Socket {
         let _ = set_netlink_option(fd.as_fd(), libc::NETLINK_CAP_ACK);
         Ok(Self {
             fd,
-            buffer: vec![0; DATAGRAM_BYTES_MAX],
             send_buffer_bytes: 0,
         })
     }
@@ -106,10 +113,10 @@ impl Socket {
 
     /// The next datagram, or none if nothing is waiting. The kernel answers while a request is
     /// being sent, so that what is not there then never comes.
-    pub(crate) fn receive(&mut self) -> Result<Option<&[u8]>> {
+    pub(crate) fn receive<'a>(&mut self, buffer: &'a mut Buffer) -> Result<Option<&'a [u8]>> {
         loop {
-            match recv(&self.fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
-                Ok((read, _)) => return Ok(Some(&self.buffer[..read])),
+            match recv(&self.fd, buffer.0.as_mut_slice(), RecvFlags::DONTWAIT) {
+                Ok((read, _)) => return Ok(Some(&buffer.0[..read])),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(None),
                 Err(errno) => {
@@ -123,7 +130,8 @@ impl Socket {
 
     /// Drops whatever an earlier, broken-off exchange left behind.
     pub(crate) fn drain(&mut self) {
-        while let Ok(Some(_)) = self.receive() {}
+        // What does not fit is dropped with the rest.
+        while recv(&self.fd, &mut [0; 16][..], RecvFlags::DONTWAIT).is_ok() {}
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::attribute::{Attributes, Reader};
 use crate::error::{Error, Result};
-use crate::socket::Socket;
+use crate::socket::{Buffer, Socket};
 use crate::table::Family;
 
 /// `NFNL_SUBSYS_NFTABLES`
@@ -123,9 +123,10 @@ impl Transaction {
         write_message(&mut self.bytes, BATCH_END, 0, 0, 0, NFTABLES, |_| {});
         socket.drain();
         socket.send(&self.bytes)?;
+        let mut buffer = Buffer::new();
         let mut rejected = None;
         let mut is_done = false;
-        while let Some(datagram) = socket.receive()? {
+        while let Some(datagram) = socket.receive(&mut buffer)? {
             for answer in Answers(datagram) {
                 if answer.kind != NLMSG_ERROR {
                     continue;
@@ -319,9 +320,10 @@ fn read_dump(
     what: &'static str,
     each: &mut impl FnMut(Option<Answer<'_>>) -> Result<()>,
 ) -> Result<bool> {
+    let mut buffer = Buffer::new();
     let mut is_whole = true;
     loop {
-        let Some(datagram) = socket.receive()? else {
+        let Some(datagram) = socket.receive(&mut buffer)? else {
             return Err(Error::Unanswered);
         };
         for answer in Answers(datagram) {
@@ -355,12 +357,13 @@ pub(crate) fn request(
     write: impl FnOnce(&mut Attributes<'_>),
     mut each: impl FnMut(Answer<'_>),
 ) -> Result<()> {
+    let mut buffer = Buffer::new();
     let mut bytes = Vec::new();
     let Question { what, kind, family } = question;
     write_message(&mut bytes, kind, NLM_F_ACK, 1, family, 0, write);
     socket.drain();
     socket.send(&bytes)?;
-    while let Some(datagram) = socket.receive()? {
+    while let Some(datagram) = socket.receive(&mut buffer)? {
         for answer in Answers(datagram) {
             if answer.kind != NLMSG_ERROR {
                 each(answer);

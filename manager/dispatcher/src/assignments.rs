@@ -24,13 +24,18 @@ impl Assignments {
         }
     }
 
-    /// Everything the node has to know of.
-    pub(crate) fn complete(&mut self, state: &State) -> wire::Assignments {
+    /// Everything the node has to know of; `reach` goes first, so that tasks find their networks.
+    pub(crate) fn complete(
+        &mut self,
+        state: &State,
+        reach: Vec<wire::AssignmentChange>,
+    ) -> wire::Assignments {
         let tasks = state
             .tasks_on_node(self.node)
             .filter(|task| is_assigned(task, self.node));
         self.sent = tasks.map(|task| (task.id, task.clone())).collect();
-        let changes = self.sent.values().map(|task| update(task)).collect();
+        let tasks = self.sent.values().map(|task| update(task));
+        let changes = reach.into_iter().chain(tasks).collect();
         self.set(Kind::Complete, changes)
     }
 
@@ -39,8 +44,9 @@ impl Assignments {
         &mut self,
         state: &State,
         dirty: &BTreeSet<TaskId>,
+        reach: Vec<wire::AssignmentChange>,
     ) -> Option<wire::Assignments> {
-        let mut changes = vec![];
+        let mut changes = reach;
         for id in dirty {
             let now = state.task(*id).filter(|task| is_assigned(task, self.node));
             match (now, self.sent.get(id)) {

@@ -101,7 +101,7 @@ async fn lead(term: &Term, mut watch: store::Watch) {
         let actions = tokio::select! {
             event = watch.next() => {
                 match event {
-                    Event::Commit(commit) => term.route(&commit.changes, Instant::now()),
+                    Event::Commit(commit) => term.route(&commit, Instant::now()),
                     Event::Resync => term.resync(&term.store.state()),
                 }
                 continue;

@@ -16,6 +16,7 @@ mod mailbox;
 mod notice;
 mod options;
 mod orphans;
+mod reach;
 mod reports;
 mod service;
 mod session;

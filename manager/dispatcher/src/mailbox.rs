@@ -5,7 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use types::TaskId;
+use types::{NetworkId, TaskId};
+
+use crate::reach::DirtyReach;
 
 /// What has to be read again.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub(crate) struct Dirty {
     pub(crate) node: bool,
     /// Everything: commits were missed.
     pub(crate) all: bool,
+    /// What the node knows of others.
+    pub(crate) reach: DirtyReach,
 }
 
 /// One session's mailbox, and the way to end it.
@@ -25,6 +29,8 @@ pub(crate) struct Mailbox {
     wake: Notify,
     ended: Mutex<Option<tonic::Status>>,
     token: CancellationToken,
+    /// Networks the node takes part in, as its session last saw them.
+    on: Mutex<BTreeSet<NetworkId>>,
 }
 
 impl Mailbox {
@@ -35,6 +41,7 @@ impl Mailbox {
             wake: Notify::new(),
             ended: Mutex::default(),
             token: term.child_token(),
+            on: Mutex::default(),
         }
     }
 
@@ -42,6 +49,21 @@ impl Mailbox {
     pub(crate) fn mark(&self, mark: impl FnOnce(&mut Dirty)) {
         mark(&mut self.dirty.lock().unwrap_or_else(PoisonError::into_inner));
         self.wake.notify_one();
+    }
+
+    /// Says which networks the node takes part in. Whoever says it reads the state afterwards: what
+    /// was committed before is in there, and what comes later is marked.
+    pub(crate) fn set_on(&self, on: &BTreeSet<NetworkId>) {
+        self.on
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(on);
+    }
+
+    /// Whether the node takes part in one of these networks.
+    pub(crate) fn is_on(&self, networks: &BTreeSet<NetworkId>) -> bool {
+        let on = self.on.lock().unwrap_or_else(PoisonError::into_inner);
+        networks.iter().any(|network| on.contains(network))
     }
 
     /// Waits for marks and takes them all. Cancel-safe.

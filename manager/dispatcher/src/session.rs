@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::dispatcher::{self as wire, agent_message, manager_message};
-use store::Action;
+use proto::dispatcher::{self as wire, AssignmentChange, agent_message, manager_message};
+use store::{Action, State};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
@@ -15,6 +15,7 @@ use crate::assignments::Assignments;
 use crate::liveness::SessionKey;
 use crate::mailbox::{Dirty, Mailbox};
 use crate::notice::Told;
+use crate::reach::{self, DirtyReach, SentReach};
 use crate::reports;
 use crate::service::{description_of, unwritten};
 use crate::term::Term;
@@ -28,6 +29,7 @@ pub(crate) struct Session {
     mailbox: Arc<Mailbox>,
     outgoing: mpsc::Sender<Result<wire::ManagerMessage, Status>>,
     assignments: Assignments,
+    reach: SentReach,
     told: Told,
     /// The batch that is being stored.
     batch: Option<(u64, Written)>,
@@ -67,6 +69,7 @@ impl Session {
             mailbox,
             outgoing,
             assignments,
+            reach: SentReach::default(),
             told: Told::default(),
             batch: None,
             foreign_reports: 0,
@@ -146,15 +149,32 @@ impl Session {
         {
             self.send(manager_message::Message::Node(notice)).await?;
         }
+        let reach = self.reach(&state, dirty.all, dirty.reach);
         let set = if dirty.all {
-            Some(self.assignments.complete(&state))
+            Some(self.assignments.complete(&state, reach))
         } else {
-            self.assignments.incremental(&state, &dirty.tasks)
+            self.assignments.incremental(&state, &dirty.tasks, reach)
         };
         match set {
             Some(set) => self.send(manager_message::Message::Assignments(set)).await,
             None => Ok(()),
         }
+    }
+
+    /// What has to be said of networks and whoever is on them.
+    fn reach(&mut self, before: &State, all: bool, dirty: DirtyReach) -> Vec<AssignmentChange> {
+        if all || dirty.interest {
+            let on = reach::interest(before, self.node);
+            self.mailbox.set_on(&on);
+            // Read once more, see `set_on`.
+            let state = self.term.store.state();
+            if all {
+                return self.reach.complete(&state, self.node, on);
+            }
+            return self.reach.incremental(&state, self.node, on, dirty);
+        }
+        let on = self.reach.on().clone();
+        self.reach.incremental(before, self.node, on, dirty)
     }
 
     async fn hear(&mut self, message: wire::AgentMessage) -> Result<(), End> {

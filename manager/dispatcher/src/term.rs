@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use store::{Action, Change, Object, State, Store};
+use store::{Action, Commit, Object, State, Store};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use types::{Node, NodeId, Task};
 use crate::assignments;
 use crate::liveness::{Liveness, PERIODS_UNKNOWN_MAX};
 use crate::mailbox::Mailbox;
+use crate::reach::{self, Marked};
 use crate::writer::Writer;
 
 /// Everything that ends when this manager stops leading.
@@ -80,8 +81,11 @@ impl Term {
     }
 
     /// Tells sessions what a commit may mean to them.
-    pub(crate) fn route(&self, changes: &[Change], now: Instant) {
-        for change in changes {
+    pub(crate) fn route(&self, commit: &Commit, now: Instant) {
+        for change in &commit.changes {
+            for marked in reach::concerns(change, &commit.state) {
+                self.mark_reach(&marked);
+            }
             match (&change.old, &change.new) {
                 (Some(Object::Task(old)), Some(Object::Task(new))) => {
                     if assignments::is_of_interest(old, new) {
@@ -152,6 +156,21 @@ impl Term {
             }
         }
         actions
+    }
+
+    fn mark_reach(&self, marked: &Marked) {
+        let liveness = self.liveness();
+        if let Some(node) = marked.node {
+            if let Some(mailbox) = liveness.session(node) {
+                mailbox.mark(|dirty| marked.set(&mut dirty.reach));
+            }
+            return;
+        }
+        for mailbox in liveness.sessions() {
+            if marked.everybody || mailbox.is_on(&marked.networks) {
+                mailbox.mark(|dirty| marked.set(&mut dirty.reach));
+            }
+        }
     }
 
     fn mark_task(&self, task: &Task) {

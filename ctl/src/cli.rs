@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::connect::{HOST_DEFAULT, Host};
 use crate::context::{DEFAULT, Shelf};
 use crate::error::Error;
-use crate::{client, config, context, image, info, node, secret, service, swarm, token};
+use crate::{client, config, context, image, info, network, node, secret, service, swarm, token};
 
 /// Runs a swarm: services kept running on many machines
 #[derive(Debug, Parser)]
@@ -71,6 +71,11 @@ enum Command {
         #[command(subcommand)]
         verb: config::Verb,
     },
+    /// What connects containers
+    Network {
+        #[command(subcommand)]
+        verb: network::Verb,
+    },
     /// Images on this machine
     Image {
         #[command(subcommand)]
@@ -118,6 +123,7 @@ impl Cli {
             Command::Service { verb } => verb.run(host).await,
             Command::Secret { verb } => verb.run(host).await,
             Command::Config { verb } => verb.run(host).await,
+            Command::Network { verb } => verb.run(host).await,
             Command::Image { verb } => verb.run(host).await,
             Command::Info(command) => command.run(host).await,
             Command::Token { verb } => verb.run(host).await,

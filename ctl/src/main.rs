@@ -16,6 +16,7 @@ mod human;
 mod image;
 mod info;
 mod natural;
+mod network;
 mod node;
 mod output;
 mod parse;

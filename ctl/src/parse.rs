@@ -5,6 +5,8 @@ pub(crate) mod csv;
 pub(crate) mod duration;
 pub(crate) mod env;
 pub(crate) mod mount;
+pub(crate) mod network;
+pub(crate) mod port;
 pub(crate) mod time;
 pub(crate) mod ulimit;
 pub(crate) mod words;

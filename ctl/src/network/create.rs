@@ -95,7 +95,8 @@ impl Create {
         made.warnings
             .iter()
             .for_each(|warning| output::note(format!("warning: {warning}")));
-        output::line(made.network.unwrap_or_default().id)
+        output::line(made.network.unwrap_or_default().id)?;
+        Ok(())
     }
 
     fn into_spec(self) -> Result<NetworkSpec, Error> {
@@ -144,7 +145,9 @@ mod tests {
     fn spec(words: &[&str]) -> Result<NetworkSpec, String> {
         let command = Verb::augment_subcommands(clap::Command::new("network"));
         let words = ["network", "create"].iter().chain(words);
-        let matches = command.try_get_matches_from(words).map_err(|e| e.to_string())?;
+        let matches = command
+            .try_get_matches_from(words)
+            .map_err(|e| e.to_string())?;
         match Verb::from_arg_matches(&matches).map_err(|e| e.to_string())? {
             Verb::Create(create) => create.into_spec().map_err(|e| e.to_string()),
             other => panic!("{other:?}"),
@@ -160,25 +163,51 @@ mod tests {
         };
         assert_eq!(plain, expected, "an overlay, as in a swarm");
         let full = spec(&[
-            "-d", "overlay", "--subnet", "10.1.0.0/24", "--subnet=fd00::/64", "--gateway",
-            "10.1.0.9", "--ip-range", "10.1.0.128/25", "--aux-address", "r=10.1.0.2",
-            "--attachable", "--internal", "--ipv6", "-o", "encrypted", "-o", "mtu=1400",
-            "--label", "a=b", "db",
+            "-d",
+            "overlay",
+            "--subnet",
+            "10.1.0.0/24",
+            "--subnet=fd00::/64",
+            "--gateway",
+            "10.1.0.9",
+            "--ip-range",
+            "10.1.0.128/25",
+            "--aux-address",
+            "r=10.1.0.2",
+            "--attachable",
+            "--internal",
+            "--ipv6",
+            "-o",
+            "encrypted",
+            "-o",
+            "mtu=1400",
+            "--label",
+            "a=b",
+            "db",
         ])
         .unwrap();
         assert!(full.encrypted && full.attachable && full.internal && full.ipv6 && full.ipv4);
         assert_eq!(full.pools.len(), 2);
         assert_eq!(full.options, [("mtu".into(), "1400".into())].into());
-        assert!(!spec(&["--ipv4=false", "x"]).unwrap().ipv4, "refused by the swarm");
+        assert!(
+            !spec(&["--ipv4=false", "x"]).unwrap().ipv4,
+            "refused by the swarm"
+        );
         assert!(!spec(&["-o", "encrypted=false", "x"]).unwrap().encrypted);
     }
 
     #[test]
     fn what_is_wrong_is_said() {
         for (words, expected) in [
-            (&["-d", "weave", "x"][..], "use overlay, bridge, macvlan or ipvlan"),
+            (
+                &["-d", "weave", "x"][..],
+                "use overlay, bridge, macvlan or ipvlan",
+            ),
             (&["--subnet", "10.0.0.0", "x"], "it must be a subnet like"),
-            (&["--gateway", "10.0.0.1", "x"], "no matching subnet for gateway"),
+            (
+                &["--gateway", "10.0.0.1", "x"],
+                "no matching subnet for gateway",
+            ),
             (&["-o", "encrypted=yes", "x"], "it must be true or false"),
             (&["--scope", "local", "x"], "swarm"),
             (&[], "<NAME>"),

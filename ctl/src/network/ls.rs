@@ -84,7 +84,12 @@ fn rows(views: Vec<NetworkView>, filters: &Filters<'_>, whole: bool) -> Result<V
                 Value::from(spec.ipv6),
                 Value::from(spec.internal),
                 json(&spec.labels),
-                if created.is_set() { created.to_string() } else { String::new() }.into(),
+                if created.is_set() {
+                    created.to_string()
+                } else {
+                    String::new()
+                }
+                .into(),
             ],
         )
     });
@@ -152,10 +157,10 @@ mod tests {
     #[test]
     fn the_table_is_dockers() {
         let expected = [
-            "NETWORK ID     NAME   DRIVER    SCOPE",
-            "000000000000   db     overlay   swarm",
-            "000000000000   host   host      local",
-            "000000000000   web    overlay   swarm",
+            "NETWORK ID     NAME      DRIVER    SCOPE",
+            "000000000000   db        overlay   swarm",
+            "000000000000   host      host      local",
+            "000000000000   web       overlay   swarm",
         ];
         assert_eq!(show(&[], "table").lines().collect::<Vec<_>>(), expected);
     }

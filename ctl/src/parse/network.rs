@@ -116,12 +116,18 @@ mod tests {
         assert_eq!(long.driver_options["x"], "y,z");
         for (text, expected) in [
             ("", "the network is missing: give its name, or name=NAME"),
-            ("alias=a", "the network is missing: give its name, or name=NAME"),
+            (
+                "alias=a",
+                "the network is missing: give its name, or name=NAME",
+            ),
             (
                 "name=a,ip=1",
                 "unexpected key \"ip\": there are name, alias and driver-opt",
             ),
-            ("name=a,driver-opt=x", "driver-opt \"x\" must be driver-opt=KEY=VALUE"),
+            (
+                "name=a,driver-opt=x",
+                "driver-opt \"x\" must be driver-opt=KEY=VALUE",
+            ),
         ] {
             assert_eq!(attachment(text).unwrap_err(), expected);
         }
@@ -146,7 +152,11 @@ mod tests {
             gateways: vec![ip("10.1.0.1"), ip("10.1.0.2")],
             ..flags.clone()
         };
-        assert!(super::pools(twice).unwrap_err().contains("more than one --gateway"));
+        assert!(
+            super::pools(twice)
+                .unwrap_err()
+                .contains("more than one --gateway")
+        );
         let lost = PoolFlags {
             gateways: vec![ip("10.9.0.1")],
             ..flags

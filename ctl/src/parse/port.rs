@@ -90,14 +90,16 @@ fn each(
             targets.len()
         ));
     }
-    let ports = targets.enumerate().map(|(index, target_port)| PublishedPort {
-        target_port,
-        published_port: published
-            .clone()
-            .and_then(|mut published| published.nth(index))
-            .unwrap_or(0),
-        ..template.clone()
-    });
+    let ports = targets
+        .enumerate()
+        .map(|(index, target_port)| PublishedPort {
+            target_port,
+            published_port: published
+                .clone()
+                .and_then(|mut published| published.nth(index))
+                .unwrap_or(0),
+            ..template.clone()
+        });
     Ok(ports.collect())
 }
 
@@ -111,7 +113,9 @@ fn range(what: &str, text: &str) -> Result<RangeInclusive<u16>, String> {
         None => (number(text)?, number(text)?),
     };
     if first > last {
-        return Err(format!("{what} {text:?} is not a range: the lower port comes first"));
+        return Err(format!(
+            "{what} {text:?} is not a range: the lower port comes first"
+        ));
     }
     Ok(first..=last)
 }
@@ -121,7 +125,9 @@ fn protocol(text: &str) -> Result<Protocol, String> {
         "tcp" => Ok(Protocol::Tcp),
         "udp" => Ok(Protocol::Udp),
         "sctp" => Ok(Protocol::Sctp),
-        _ => Err(format!("protocol {text:?} is not known: use tcp, udp or sctp")),
+        _ => Err(format!(
+            "protocol {text:?} is not known: use tcp, udp or sctp"
+        )),
     }
 }
 
@@ -135,7 +141,9 @@ fn mode(text: &str) -> Result<PublishMode, String> {
 
 /// A port as lists show it: `*:8080->80/tcp`.
 pub(crate) fn shown(port: &PublishedPort) -> String {
-    let address = port.host_ip.map_or_else(|| "*".to_owned(), |ip| ip.to_string());
+    let address = port
+        .host_ip
+        .map_or_else(|| "*".to_owned(), |ip| ip.to_string());
     format!(
         "{address}:{}->{}/{}",
         port.published_port, port.target_port, port.protocol
@@ -194,13 +202,31 @@ mod tests {
             ("0", "target \"0\" is not a port: 1 to 65535"),
             ("x:80", "published \"x\" is not a port: 1 to 65535"),
             ("80:70000", "target \"70000\" is not a port: 1 to 65535"),
-            ("80/icmp", "protocol \"icmp\" is not known: use tcp, udp or sctp"),
-            ("1-3:1-2", "3 published ports for 2 ports of the container: ranges must have one length"),
-            ("3-1", "target \"3-1\" is not a range: the lower port comes first"),
-            ("published=80", "target is missing: the port in the container, as target=80"),
-            ("target=80,mode=mesh", "mode \"mesh\" is not known: use ingress or host"),
+            (
+                "80/icmp",
+                "protocol \"icmp\" is not known: use tcp, udp or sctp",
+            ),
+            (
+                "1-3:1-2",
+                "3 published ports for 2 ports of the container: ranges must have one length",
+            ),
+            (
+                "3-1",
+                "target \"3-1\" is not a range: the lower port comes first",
+            ),
+            (
+                "published=80",
+                "target is missing: the port in the container, as target=80",
+            ),
+            (
+                "target=80,mode=mesh",
+                "mode \"mesh\" is not known: use ingress or host",
+            ),
             ("target=80,host-ip=x", "host-ip \"x\" is no IP address"),
-            ("target=80,prefer-local=x", "prefer-local \"x\" must be true or false"),
+            (
+                "target=80,prefer-local=x",
+                "prefer-local \"x\" must be true or false",
+            ),
         ] {
             assert_eq!(outcome(text), expected, "{text}");
         }

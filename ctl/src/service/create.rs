@@ -7,17 +7,19 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use proto::control::CreateServiceRequest;
 use types::container_spec::{Mount, Ulimit};
-use types::network::NetworkAttachmentSpec;
+use types::network::{NetworkAttachmentSpec, PublishedPort};
 use types::service::ServiceMode;
 use types::{Service, ServiceSpec};
 
-use super::flags::{SpecFlags, network};
+use super::flags::SpecFlags;
 use super::wait::{WaitFlags, Waiting};
 use crate::connect::Host;
 use crate::content::reference::{Changes, Reference, reference};
 use crate::error::Error;
 use crate::output;
 use crate::parse::mount::mount;
+use crate::parse::network::attachment;
+use crate::parse::port::ports;
 use crate::parse::ulimit::ulimit;
 use crate::parse::{env, key_value, placement_preference};
 
@@ -28,6 +30,7 @@ use crate::parse::{env, key_value, placement_preference};
     after_help = "Examples:
   swarmctl service create --name web --replicas 3 web:1
   swarmctl service create --name web --network host --replicas-max-per-node 1 --replicas 5 web:1
+  swarmctl service create --name web --network front --publish 8080:80 --replicas 3 web:1
   swarmctl service create --mode global --constraint node.role==worker agent:2 --verbose
   swarmctl service create --limit-memory 64m --mount type=tmpfs,target=/tmp,tmpfs-size=16m web:1
   swarmctl service create --detach --restart-condition none job:1 sh -c 'echo done'"
@@ -68,9 +71,12 @@ pub(crate) struct Create {
     /// Mount, like type=bind,source=/data,target=/data,readonly
     #[arg(long, value_name = "MOUNT", value_parser = mount)]
     mount: Vec<Mount>,
-    /// Network: none or host
-    #[arg(long, value_name = "NETWORK", value_parser = network)]
+    /// Network, by name or like name=web,alias=www
+    #[arg(long, value_name = "NETWORK", value_parser = attachment)]
     network: Vec<NetworkAttachmentSpec>,
+    /// Published port, like 8080:80, 53:53/udp or published=8080,target=80,mode=host
+    #[arg(short, long, value_name = "PORT", value_parser = ports)]
+    publish: Vec<Vec<PublishedPort>>,
     /// Secret the tasks see, like db-password or source=db-password,target=pw,uid=33,mode=0400
     #[arg(long, value_name = "SECRET", value_parser = reference)]
     secret: Vec<Reference>,
@@ -147,6 +153,7 @@ impl Create {
             },
             ..ServiceSpec::default()
         };
+        spec.endpoint.ports = self.publish.into_iter().flatten().collect();
         let task = Arc::make_mut(&mut spec.task);
         task.placement.constraints = self.constraint;
         task.placement.preferences = self.placement_pref;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use types::network::NetworkAttachmentSpec;
+use types::network::{Affinity, EndpointMode};
 use types::service::ServiceMode;
 use types::task::RestartCondition;
 use types::update::{FailureAction, UpdateConfig, UpdateOrder};
@@ -48,6 +48,12 @@ pub(crate) struct SpecFlags {
     stop_grace_period: Option<Duration>,
     #[command(flatten)]
     health: HealthFlags,
+    /// How clients reach the service: by one address, or by those of its tasks
+    #[arg(long, value_enum)]
+    endpoint_mode: Option<ModeFlag>,
+    /// Which tasks connections go to: any, or one for each source address
+    #[arg(long, value_enum)]
+    affinity: Option<AffinityFlag>,
     #[command(flatten)]
     resources: ResourceFlags,
     #[command(flatten)]
@@ -142,6 +148,22 @@ struct RollbackFlags {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+enum ModeFlag {
+    // One virtual address, balanced
+    Vip,
+    // The addresses of the tasks
+    Dnsrr,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AffinityFlag {
+    // Any task
+    None,
+    // The same one for the same source address
+    SourceIp,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum ConditionFlag {
     // Never
     None,
@@ -190,6 +212,16 @@ impl SpecFlags {
                 }
             }
         }
+        let mode = self.endpoint_mode.map(|mode| match mode {
+            ModeFlag::Vip => EndpointMode::Vip,
+            ModeFlag::Dnsrr => EndpointMode::Dnsrr,
+        });
+        set(&mut spec.endpoint.mode, mode);
+        let affinity = self.affinity.map(|affinity| match affinity {
+            AffinityFlag::None => Affinity::None,
+            AffinityFlag::SourceIp => Affinity::SourceIp,
+        });
+        set(&mut spec.endpoint.affinity, affinity);
         self.update.apply(&mut spec.update_config);
         self.rollback.apply(&mut spec.rollback_config);
         let task = Arc::make_mut(&mut spec.task);
@@ -293,21 +325,4 @@ fn order(flag: OrderFlag) -> UpdateOrder {
         OrderFlag::StopFirst => UpdateOrder::StopFirst,
         OrderFlag::StartFirst => UpdateOrder::StartFirst,
     }
-}
-
-/// `--network NAME`, or `--network name=NAME` as Docker's long form.
-pub(crate) fn network(text: &str) -> Result<NetworkAttachmentSpec, String> {
-    let target = match text.split_once('=') {
-        None => text,
-        Some(("name", name)) if !name.contains(',') => name,
-        Some(_) => return Err("it must be a network's name: none or host".to_owned()),
-    };
-    if target.is_empty() {
-        return Err("it must be a network's name: none or host".to_owned());
-    }
-    Ok(NetworkAttachmentSpec {
-        target: target.to_owned(),
-        aliases: vec![],
-        driver_options: Default::default(),
-    })
 }

@@ -3,6 +3,7 @@
 use clap::Args;
 use proto::control::{ListServicesRequest, ServiceView};
 use types::Service;
+use types::network::PublishMode;
 use types::service::ServiceMode;
 
 use crate::connect::Host;
@@ -10,6 +11,7 @@ use crate::error::Error;
 use crate::filter::{Filter, Filters};
 use crate::format::{Column, Format, Row, print_list, row, shown};
 use crate::natural;
+use crate::parse::port;
 use crate::task_list::{truncate, without_digest};
 
 const COLUMNS: [Column; 6] = [
@@ -85,11 +87,26 @@ fn rows(views: Vec<ServiceView>, filters: &Filters<'_>, whole: bool) -> Result<V
                 mode(spec.mode).into(),
                 replicas.into(),
                 without_digest(&spec.task.container.image).into(),
-                "".into(),
+                ports(&service).into(),
             ],
         )
     });
     Ok(rows.collect())
+}
+
+/// Published ports, those given by the swarm included.
+fn ports(service: &Service) -> String {
+    let given = &service.endpoint;
+    // Not given out yet: what was asked for.
+    let ports = if given.spec == service.spec.endpoint {
+        &given.ports
+    } else {
+        &service.spec.endpoint.ports
+    };
+    let ports = ports
+        .iter()
+        .filter(|port| port.mode == PublishMode::Ingress);
+    ports.map(port::shown).collect::<Vec<_>>().join(", ")
 }
 
 /// The mode in a word.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use types::container_spec::{Mount, MountKind};
+use types::network::{Affinity, EndpointMode, PublishMode};
 use types::service::ServiceMode;
 use types::task::Resources;
 use types::update::{FailureAction, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus};
@@ -46,6 +47,7 @@ pub(super) fn pretty(service: &Service, now: Timestamp) -> String {
             .collect();
         page.line(format_args!("Networks:\t{}", names.join(" ")));
     }
+    page.endpoint(service);
     page.0.trim_start().to_owned()
 }
 
@@ -73,6 +75,35 @@ impl Page {
             ));
         }
         self.line(format_args!(" Message:\t{}", status.message));
+    }
+
+    fn endpoint(&mut self, service: &Service) {
+        self.line(match service.spec.endpoint.mode {
+            EndpointMode::Vip => "Endpoint Mode:\tvip",
+            EndpointMode::Dnsrr => "Endpoint Mode:\tdnsrr",
+        });
+        if service.spec.endpoint.affinity == Affinity::SourceIp {
+            self.line("Affinity:\tsource-ip");
+        }
+        for vip in &service.endpoint.virtual_ips {
+            self.line(format_args!(
+                " Virtual IP:\t{} on {}",
+                vip.address, vip.network
+            ));
+        }
+        if !service.endpoint.ports.is_empty() {
+            self.line("Ports:");
+        }
+        for port in &service.endpoint.ports {
+            self.line(format_args!(" PublishedPort = {}", port.published_port));
+            self.line(format_args!("  Protocol = {}", port.protocol));
+            self.line(format_args!("  TargetPort = {}", port.target_port));
+            let mode = match port.mode {
+                PublishMode::Ingress => "ingress",
+                PublishMode::Host => "host",
+            };
+            self.line(format_args!("  PublishMode = {mode}"));
+        }
     }
 
     fn placement(&mut self, task: &TaskSpec) {
@@ -308,6 +339,7 @@ Resources:
   CPU:\t\t0.25
  Limits:
   Memory:\t64MiB
+Endpoint Mode:\tvip
 "
         );
         assert_eq!(pretty(&service, Timestamp::from_secs(165)), expected);

@@ -3,18 +3,21 @@
 use std::sync::Arc;
 
 use clap::Args;
+use proto::control::GetNetworkRequest;
 use types::container_spec::{Mount, Ulimit};
-use types::network::NetworkAttachmentSpec;
+use types::network::{NetworkAttachmentSpec, PublishedPort};
 use types::{Labels, ServiceSpec, TaskSpec};
 
-use super::flags::{SpecFlags, command, network};
+use super::flags::{SpecFlags, command};
 use super::wait::{WaitFlags, Waiting};
 use super::write::{Write, write};
-use crate::connect::Host;
+use crate::connect::{Connection, Host};
 use crate::content::reference::{Changes, Reference, reference};
 use crate::error::Error;
 use crate::output;
 use crate::parse::mount::mount;
+use crate::parse::network::attachment;
+use crate::parse::port::ports;
 use crate::parse::ulimit::ulimit;
 use crate::parse::{env, key_value, placement_preference};
 
@@ -78,7 +81,7 @@ pub(crate) struct Update {
     #[arg(long, value_name = "TARGET")]
     mount_rm: Vec<String>,
     /// Put the tasks on a network
-    #[arg(long, value_name = "NETWORK", value_parser = network)]
+    #[arg(long, value_name = "NETWORK", value_parser = attachment)]
     network_add: Vec<NetworkAttachmentSpec>,
     /// Take the tasks off a network
     #[arg(long, value_name = "NETWORK")]
@@ -95,6 +98,12 @@ pub(crate) struct Update {
     /// Take a config away
     #[arg(long, value_name = "CONFIG")]
     config_rm: Vec<String>,
+    /// Publish a port
+    #[arg(long, value_name = "PORT", value_parser = ports)]
+    publish_add: Vec<Vec<PublishedPort>>,
+    /// Publish no longer this port of the container, like 80 or 53/udp
+    #[arg(long, value_name = "TARGET", value_parser = ports)]
+    publish_rm: Vec<Vec<PublishedPort>>,
     /// Add a group of the container's user
     #[arg(long, value_name = "GROUP")]
     group_add: Vec<String>,
@@ -120,8 +129,9 @@ pub(crate) struct Update {
 }
 
 impl Update {
-    pub(crate) async fn run(self, host: &Host) -> Result<(), Error> {
+    pub(crate) async fn run(mut self, host: &Host) -> Result<(), Error> {
         let connection = host.connect().await?;
+        self.name_networks_by_id(&connection).await?;
         let contents = Changes::find(&connection, &self.secret_add, &self.config_add)
             .await?
             .without(&self.secret_rm, &self.config_rm);
@@ -139,9 +149,28 @@ impl Update {
         self.wait.wait(&connection, &service, waiting).await
     }
 
+    /// Specs hold ids of networks; what the user calls them is looked up here.
+    async fn name_networks_by_id(&mut self, connection: &Connection) -> Result<(), Error> {
+        let added = self
+            .network_add
+            .iter_mut()
+            .map(|network| &mut network.target);
+        for key in self.network_rm.iter_mut().chain(added) {
+            let request = GetNetworkRequest { key: key.clone() };
+            let answer = connection.control().get_network(request).await?;
+            let view = answer.into_inner().network.unwrap_or_default();
+            if !view.predefined {
+                *key = view.network.unwrap_or_default().id;
+            }
+        }
+        Ok(())
+    }
+
     fn apply(&self, spec: &mut ServiceSpec) -> Result<(), Error> {
         // Removing comes first, so that -rm and -add of the same thing replace it.
         change_labels(&mut spec.labels, &self.label_rm, &self.label_add);
+        let (gone, new) = (self.publish_rm.iter(), self.publish_add.iter());
+        change_ports(&mut spec.endpoint.ports, gone.flatten(), new.flatten());
         let task = Arc::make_mut(&mut spec.task);
         self.apply_to_task(task)?;
         self.spec.clone().apply(spec)
@@ -205,6 +234,32 @@ impl Update {
 fn change_labels(labels: &mut Labels, gone: &[String], new: &[(String, String)]) {
     labels.retain(|key, _| !gone.contains(key));
     labels.extend(new.iter().cloned());
+}
+
+/// Ports go by target and protocol, and by the published number where one is given (F3.48). A new
+/// one takes the place of the one with its published number.
+fn change_ports<'a>(
+    ports: &mut Vec<PublishedPort>,
+    gone: impl Iterator<Item = &'a PublishedPort>,
+    new: impl Iterator<Item = &'a PublishedPort>,
+) {
+    for gone in gone {
+        ports.retain(|port| {
+            let same_number =
+                gone.published_port == 0 || gone.published_port == port.published_port;
+            !(same_number && gone.target_port == port.target_port && gone.protocol == port.protocol)
+        });
+    }
+    for new in new {
+        let same = |port: &&mut PublishedPort| {
+            let published = new.published_port != 0 && port.published_port == new.published_port;
+            port.protocol == new.protocol && (published || **port == *new)
+        };
+        match ports.iter_mut().find(same) {
+            Some(known) => *known = new.clone(),
+            None => ports.push(new.clone()),
+        }
+    }
 }
 
 /// Each text once, in the order given.

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use clap::Args;
+use ipnet::{IpNet, Ipv4Net};
 use proto::daemon::InitRequest;
 use types::ClusterSpec;
+use types::cluster::SubnetPool;
 
 use super::{AvailabilityFlag, join_command, unlock_command};
 use crate::connect::Host;
 use crate::error::Error;
 use crate::output;
 use crate::parse::duration::duration;
+use crate::parse::network::subnet;
 
 /// Make this machine the first manager of a new swarm
 #[derive(Args, Debug)]
@@ -43,6 +46,18 @@ pub(crate) struct Init {
     /// Log entries between snapshots [default: 10000]
     #[arg(long, value_name = "NUMBER")]
     snapshot_interval: Option<u64>,
+    /// Pool that networks' subnets are cut from [default: 10.0.0.0/8]
+    #[arg(long, value_name = "CIDR", value_parser = subnet)]
+    default_addr_pool: Vec<IpNet>,
+    /// Prefix length of those subnets [default: 24, 64 for IPv6]
+    #[arg(long, value_name = "LENGTH")]
+    default_addr_pool_mask_length: Option<u8>,
+    /// UDP port of traffic between containers, on all nodes [default: 4789]
+    #[arg(long, value_name = "PORT")]
+    data_path_port: Option<u16>,
+    /// Encrypt what passes between nodes on every network
+    #[arg(long)]
+    encrypt_all: bool,
     /// Tasks kept per slot, the live one included; negative keeps all [default: 5]
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     task_history_limit: Option<i64>,
@@ -84,6 +99,25 @@ impl Init {
         spec.snapshot_interval = self.snapshot_interval.unwrap_or(spec.snapshot_interval);
         spec.task_history_limit = self.task_history_limit.unwrap_or(spec.task_history_limit);
         spec.autolock_managers = self.autolock;
+        let size = self.default_addr_pool_mask_length;
+        let pools = self.default_addr_pool.iter();
+        spec.network.pools = pools
+            .map(|base| SubnetPool {
+                base: *base,
+                size: size.unwrap_or(if base.addr().is_ipv4() { 24 } else { 64 }),
+            })
+            .collect();
+        // Without a pool of one's own the default one is cut in other pieces.
+        if let (Some(size), true) = (size, spec.network.pools.is_empty()) {
+            let base = Ipv4Net::new_assert([10, 0, 0, 0].into(), 8).into();
+            spec.network.pools.push(SubnetPool { base, size });
+        }
+        let port = &mut spec.network.data_path_port;
+        *port = self
+            .data_path_port
+            .filter(|port| *port != 0)
+            .unwrap_or(*port);
+        spec.network.encrypt_all = self.encrypt_all;
         InitRequest {
             listen_addr: self.listen_addr,
             advertise_addr: self.advertise_addr.unwrap_or_default(),

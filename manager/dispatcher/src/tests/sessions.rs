@@ -17,11 +17,12 @@ fn changes(set: &wire::Assignments) -> Vec<(u128, Option<u32>)> {
             .expect("a task of the test")
     };
     let change = |change: &wire::AssignmentChange| match change.change.as_ref().unwrap() {
-        Change::UpdateTask(task) => (number(&task.id), Some(task.desired_state)),
-        Change::RemoveTask(id) => (number(id), None),
+        Change::UpdateTask(task) => Some((number(&task.id), Some(task.desired_state))),
+        Change::RemoveTask(id) => Some((number(id), None)),
+        Change::NetworkSettings(_) => None,
         other => panic!("an assignment of tasks alone, not {other:?}"),
     };
-    set.changes.iter().map(change).collect()
+    set.changes.iter().filter_map(change).collect()
 }
 
 const RUNNING: Option<u32> = Some(512);

@@ -110,6 +110,7 @@ impl Daemon {
             view,
             timing: options.raft,
             cert_expiry_min: options.cert_expiry_min,
+            secret_drivers: Arc::new(options.secret_drivers),
             tasks: TaskTracker::new(),
         });
         let inner = Arc::new(Inner {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use dispatcher::Dispatcher;
+use dispatcher::{Dispatcher, SecretDrivers};
 use log_broker::LogBroker;
 use manager::{LeaderPart, Member, RaftProposer};
 use tokio_util::sync::CancellationToken;
@@ -16,12 +16,13 @@ pub(crate) struct LeaderParts {
 }
 
 impl LeaderParts {
-    pub(crate) fn new(member: &Member) -> Self {
+    pub(crate) fn new(member: &Member, secret_drivers: Arc<SecretDrivers>) -> Self {
         let raft = member.raft().clone();
         let dispatcher = Dispatcher::new(dispatcher::Options {
             store: member.store().clone(),
             proposer: Arc::new(RaftProposer::leading(raft.clone())),
             leader_addr: Arc::new(move || raft.status().borrow().leader_addr().map(str::to_owned)),
+            secret_drivers,
         });
         let log_broker = LogBroker::new(log_broker::Options {
             store: member.store().clone(),

@@ -62,6 +62,11 @@ struct Arguments {
     #[arg(long = "engine-label", value_name = "KEY=VALUE", value_parser = label)]
     engine_labels: Vec<(String, String)>,
 
+    /// Program that gives the content of secrets made with --driver NAME, on managers; may be given
+    /// several times
+    #[arg(long = "secret-driver", value_name = "NAME=PROGRAM", value_parser = secret_driver)]
+    secret_drivers: Vec<(String, PathBuf)>,
+
     /// What to log: error, warn, info, debug, trace, or PART=LEVEL,...
     #[arg(
         long,
@@ -109,6 +114,15 @@ fn label(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn secret_driver(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, program)) if !name.is_empty() && program.starts_with('/') => {
+            Ok((name.to_owned(), PathBuf::from(program)))
+        }
+        Some(_) | None => Err("write NAME=/path/to/program".to_owned()),
+    }
+}
+
 fn main() -> ExitCode {
     memory::tune_allocator();
     match run(Arguments::parse()) {
@@ -128,6 +142,9 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+    if let Err(error) = memory::lock() {
+        tracing::warn!(%error, "memory is not locked: keys could be swapped out");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -159,6 +176,7 @@ impl Arguments {
                 election_min_ms: self.raft.raft_election_min,
                 election_max_ms: self.raft.raft_election_max,
             },
+            secret_drivers: self.secret_drivers.into_iter().collect(),
         })
     }
 }

@@ -70,6 +70,7 @@ pub(crate) struct Context {
     pub(crate) advertise_addr: String,
     pub(crate) timing: RaftTiming,
     pub(crate) cert_expiry_min: Duration,
+    pub(crate) secret_drivers: Arc<dispatcher::SecretDrivers>,
 }
 
 /// A running manager.
@@ -104,7 +105,7 @@ impl ManagerSide {
         let member = Member::start(options, Arc::new(RaftDialer(context.tls.clone()))).await?;
         let proposer: Arc<dyn Propose> = Arc::new(member.proposer());
         let group = Group::new(context.node_id, member.raft().clone());
-        let parts = leader_parts::LeaderParts::new(&member);
+        let parts = leader_parts::LeaderParts::new(&member, context.secret_drivers.clone());
         let logs = Arc::new(logs::Logs::new(
             parts.log_broker.clone(),
             member.raft().clone(),

@@ -35,6 +35,7 @@ pub(crate) struct Environment {
     pub(crate) view: watch::Sender<View>,
     pub(crate) timing: RaftTiming,
     pub(crate) cert_expiry_min: Duration,
+    pub(crate) secret_drivers: Arc<dispatcher::SecretDrivers>,
     pub(crate) tasks: TaskTracker,
 }
 

@@ -37,6 +37,8 @@ pub struct Options {
     /// Shortest life of node certificates that may be asked for: [`ca::NODE_VALIDITY_MIN`] but in
     /// tests that cannot wait so long.
     pub cert_expiry_min: Duration,
+    /// Programs that give the content of secrets, by the names users know them by.
+    pub secret_drivers: dispatcher::SecretDrivers,
 }
 
 /// How the managers' group keeps time; all managers of a swarm should have the same.

@@ -288,6 +288,7 @@ impl Machine {
             executor: ExecutorChoice::Given(std::sync::Arc::new(self.executor.clone())),
             raft: self.timing,
             cert_expiry_min: Duration::from_secs(1),
+            secret_drivers: [].into(),
         }
     }
 

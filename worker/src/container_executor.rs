@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use container::{Runtime, RuntimeOptions};
-use executor::{Controller, Executor};
+use executor::{Contents, Controller, Executor};
 use futures::{StreamExt as _, stream};
 use image::{ImageId, ImageStore};
 use tokio_util::task::TaskTracker;
@@ -43,9 +43,20 @@ pub(crate) struct Shared {
     hostname: String,
     platform: Platform,
     engine_labels: Labels,
+    contents: Mutex<Contents>,
 }
 
 impl Shared {
+    /// What the managers gave for tasks.
+    pub(crate) fn contents(&self) -> Contents {
+        self.lock_contents().clone()
+    }
+
+    fn lock_contents(&self) -> MutexGuard<'_, Contents> {
+        // Nothing panics while it holds the lock; each change is a single one.
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn place(&self) -> Place<'_> {
         Place {
             hostname: &self.hostname,
@@ -85,6 +96,7 @@ impl ContainerExecutor {
             hostname,
             platform: machine::platform(),
             engine_labels,
+            contents: Mutex::default(),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -132,6 +144,10 @@ impl Executor for ContainerExecutor {
     /// Nothing a task may refer to is in the node's object: its placeholders are the node's id,
     /// which the task has, and what this machine knows of itself.
     fn set_node(&self, _node: Arc<Node>) {}
+
+    fn set_contents(&self, contents: Contents) {
+        *self.shared.lock_contents() = contents;
+    }
 
     fn controller(&self, task: Arc<Task>) -> Arc<dyn Controller> {
         Arc::new(ContainerController::new(Arc::clone(&self.shared), task))

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use container::control::Phase;
+use container::private::Private;
 use container::{Container, ExitStatus, Step};
 use executor::{Controller, Error, Exit, LogOptions, LogStream};
 use futures::{StreamExt as _, stream};
@@ -12,6 +13,7 @@ use types::{Task, TaskId};
 
 use crate::blocking::blocking;
 use crate::container_executor::Shared;
+use crate::content;
 use crate::health::Probe;
 use crate::logs;
 use crate::networks::{self, Names};
@@ -269,11 +271,11 @@ impl Inner {
         let sandbox = self.shared.networks.reserve(&self.task()).await?;
         let planner = Arc::clone(self);
         let reserved = sandbox.clone();
-        let plan = blocking(move || planner.plan(reserved.as_ref())).await?;
+        let (plan, private) = blocking(move || planner.plan(reserved.as_ref())).await?;
         let created = self
             .shared
             .runtime
-            .create(&self.id.to_string(), &plan.spec)
+            .create_with(&self.id.to_string(), &plan.spec, private)
             .await;
         let container = created.map_err(refused)?;
         if sandbox.is_some()
@@ -308,8 +310,12 @@ impl Inner {
     }
 
     /// Plans the container and claims its image. Blocks.
-    fn plan(&self, sandbox: Option<&network::Sandbox>) -> Result<Plan, Error> {
+    fn plan(&self, sandbox: Option<&network::Sandbox>) -> Result<(Plan, Private), Error> {
         let task = self.task();
+        let contents = self.shared.contents();
+        // First: what is not there yet is waited for, and nothing is held meanwhile.
+        let private = content::gather(&task, self.shared.place(), &contents)
+            .map_err(|error| unseen(&error))?;
         let images = &self.shared.images;
         let name = &task.spec.container.image;
         let no_image = |error: image::Error| match error {
@@ -337,7 +343,7 @@ impl Inner {
         };
         let written = self.shared.records.put(self.id, &record);
         written.map_err(|error| Error::Fatal(format!("recording the container: {error}")))?;
-        Ok(plan)
+        Ok((plan, private))
     }
 
     /// Whether the container was lost before its program could run, as with a daemon that died
@@ -425,6 +431,15 @@ fn refused(error: container::Error) -> Error {
     match error.fault() {
         Some(fault) => Error::Fatal(format!("creating container failed: {fault}")),
         None => Error::fatal(&error),
+    }
+}
+
+/// Secrets and configs that cannot be put into the container, or not yet.
+fn unseen(error: &content::Error) -> Error {
+    if error.is_passing() {
+        Error::Temporary(error.to_string())
+    } else {
+        Error::Fatal(error.to_string())
     }
 }
 

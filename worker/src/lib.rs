@@ -15,6 +15,7 @@
 
 mod blocking;
 mod container_executor;
+mod content;
 mod controller;
 mod error;
 mod health;

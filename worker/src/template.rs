@@ -5,6 +5,7 @@
 
 use types::Task;
 use types::task::Platform;
+use zeroize::Zeroizing;
 
 /// Why a text with placeholders has no meaning.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +21,12 @@ pub(crate) enum Error {
         "the placeholder {{{{{0}}}}} is not supported: tasks do not know their service's labels"
     )]
     ServiceLabels(String),
+    /// A template, or what it reads, that is not text.
+    #[error("it is no text in UTF-8")]
+    NoText,
+    /// What a template reads cannot be had.
+    #[error("{0}")]
+    Content(String),
 }
 
 /// Where a task is, for its placeholders.
@@ -43,6 +50,69 @@ pub(crate) fn expand(text: &str, task: &Task, place: Place<'_>) -> Result<String
     }
     expanded.push_str(rest);
     Ok(expanded)
+}
+
+/// Finds content a template reads: kind (`secret` or `config`) and target.
+pub(crate) type Finder<'a> = &'a dyn Fn(&str, &str) -> Result<Zeroizing<String>, Error>;
+
+/// The content of a secret or config with its placeholders filled in. Besides fields there are
+/// `secret "TARGET"`, `config "TARGET"` and `env "NAME"`, of the same task.
+pub(crate) fn expand_content(
+    text: &str,
+    task: &Task,
+    place: Place<'_>,
+    find: Finder<'_>,
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let mut pieces = vec![];
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let Some((action, after)) = after.split_once("}}") else {
+            // The content may be secret: not a word of it is told.
+            return Err(Error::Unclosed("a template".to_owned()));
+        };
+        pieces.push(Zeroizing::new(before.to_owned()));
+        pieces.push(called(action.trim(), task, place, find)?);
+        rest = after;
+    }
+    pieces.push(Zeroizing::new(rest.to_owned()));
+    // Of the final size from the beginning: growing would leave copies behind.
+    let length = pieces.iter().map(|piece| piece.len()).sum();
+    let mut whole = Zeroizing::new(Vec::with_capacity(length));
+    for piece in &pieces {
+        whole.extend_from_slice(piece.as_bytes());
+    }
+    Ok(whole)
+}
+
+fn called(
+    action: &str,
+    task: &Task,
+    place: Place<'_>,
+    find: Finder<'_>,
+) -> Result<Zeroizing<String>, Error> {
+    let Some((function, argument)) = action.split_once(char::is_whitespace) else {
+        return value(action, task, place).map(Zeroizing::new);
+    };
+    let argument = argument.trim();
+    let quoted = |quote| {
+        argument
+            .strip_prefix(quote)
+            .and_then(|it| it.strip_suffix(quote))
+    };
+    let argument = quoted('"').or_else(|| quoted('`'));
+    match (function, argument) {
+        ("secret" | "config", Some(target)) => find(function, target),
+        ("env", Some(name)) => {
+            let is_named = |entry: &&String| entry.split('=').next() == Some(name);
+            let entry = task.spec.container.env.iter().rev().find(is_named);
+            let value = entry
+                .and_then(|entry| entry.split_once('='))
+                .map(|(_, value)| value);
+            let missing = || Error::Content(format!("the task has no variable {name:?}"));
+            expand(value.ok_or_else(missing)?, task, place).map(Zeroizing::new)
+        }
+        (_, _) => Err(Error::Unknown(action.to_owned())),
+    }
 }
 
 fn value(field: &str, task: &Task, place: Place<'_>) -> Result<String, Error> {
@@ -119,6 +189,38 @@ mod tests {
                 Ok(expected),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn content_reads_what_else_the_task_sees() {
+        let platform = Platform::default();
+        let mut task = crate::plan::tests::task();
+        let spec = std::sync::Arc::make_mut(&mut task.spec);
+        spec.container.env = vec!["PORT=80{{.Task.Slot}}".to_owned()];
+        let find = |kind: &str, target: &str| match target {
+            "db" => Ok(Zeroizing::new(format!("<{kind}>"))),
+            other => Err(Error::Content(format!("no {other}"))),
+        };
+        let expand = |text: &str| {
+            let whole = expand_content(text, &task, place(&platform), &find)?;
+            Ok::<_, Error>(String::from_utf8(whole.to_vec()).unwrap())
+        };
+        for (text, expected) in [
+            ("plain", "plain"),
+            ("a{{secret \"db\"}}b{{ config `db` }}", "a<secret>b<config>"),
+            ("{{.Service.Name}}:{{env \"PORT\"}}", "web:804"),
+        ] {
+            assert_eq!(expand(text).unwrap(), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("hunter2 {{", "{{ without }} in \"a template\""),
+            ("{{secret \"x\"}}", "no x"),
+            ("{{env \"X\"}}", "the task has no variable \"X\""),
+            ("{{secret db}}", "unknown placeholder {{secret db}}"),
+            ("{{range .}}", "unknown placeholder {{range .}}"),
+        ] {
+            assert_eq!(expand(text).unwrap_err().to_string(), expected, "{text}");
         }
     }
 

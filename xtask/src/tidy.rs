@@ -63,7 +63,7 @@ const ONLY: &[(&str, &[&str])] = &[
             "swarm-scheduler",
         ],
     ),
-    ("swarm-executor", &["swarm-types"]),
+    ("swarm-executor", &["swarm-types", "swarm-seal"]),
     ("swarm-image", &["swarm-types"]),
     ("swarm-container", &["swarm-types"]),
     ("swarm-tunnel", &["swarm-types"]),

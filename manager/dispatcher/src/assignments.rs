@@ -7,6 +7,8 @@ use proto::dispatcher::{self as wire, assignment_change::Change, assignments::Ki
 use store::State;
 use types::{NodeId, Task, TaskId, TaskState};
 
+use crate::content::{self, Difference};
+
 /// What one session's agent was sent.
 #[derive(Debug)]
 pub(crate) struct Assignments {
@@ -24,18 +26,14 @@ impl Assignments {
         }
     }
 
-    /// Everything the node has to know of; `reach` goes first, so that tasks find their networks.
-    pub(crate) fn complete(
-        &mut self,
-        state: &State,
-        reach: Vec<wire::AssignmentChange>,
-    ) -> wire::Assignments {
+    /// Everything the node has to know of; what tasks find when they come goes first.
+    pub(crate) fn complete(&mut self, state: &State, contents: Difference) -> wire::Assignments {
         let tasks = state
             .tasks_on_node(self.node)
             .filter(|task| is_assigned(task, self.node));
         self.sent = tasks.map(|task| (task.id, task.clone())).collect();
-        let tasks = self.sent.values().map(|task| update(task));
-        let changes = reach.into_iter().chain(tasks).collect();
+        let mut changes = contents.updates;
+        changes.extend(self.sent.values().map(|task| update(task)));
         self.set(Kind::Complete, changes)
     }
 
@@ -44,9 +42,10 @@ impl Assignments {
         &mut self,
         state: &State,
         dirty: &BTreeSet<TaskId>,
-        reach: Vec<wire::AssignmentChange>,
+        contents: Difference,
     ) -> Option<wire::Assignments> {
-        let mut changes = reach;
+        // What a task uses comes before it, and goes after it.
+        let mut changes = contents.updates;
         for id in dirty {
             let now = state.task(*id).filter(|task| is_assigned(task, self.node));
             match (now, self.sent.get(id)) {
@@ -65,6 +64,7 @@ impl Assignments {
                 (None, None) => {}
             }
         }
+        changes.extend(contents.removals);
         (!changes.is_empty()).then(|| self.set(Kind::Incremental, changes))
     }
 
@@ -84,6 +84,7 @@ impl Assignments {
 pub(crate) fn is_of_interest(old: &Task, new: &Task) -> bool {
     (old.status.state >= TaskState::Assigned) != (new.status.state >= TaskState::Assigned)
         || !is_same_assignment(old, new)
+        || content::is_of_interest(old, new)
 }
 
 fn is_assigned(task: &Task, node: NodeId) -> bool {

@@ -41,7 +41,11 @@ impl Dispatcher {
     /// Serves sessions until `shutdown`: call it whenever this manager becomes the leader.
     pub async fn run(&self, shutdown: CancellationToken) {
         let (writer, queue) = Writer::new();
-        let term = Arc::new(Term::new(self.options.store.clone(), writer));
+        let term = Arc::new(Term::new(
+            self.options.store.clone(),
+            writer,
+            self.options.secret_drivers.clone(),
+        ));
         let mut tasks = JoinSet::new();
         tasks.spawn(queue.commit_all(self.options.proposer.clone()));
         // From here on nothing is missed, whatever the state says when it is read.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use store::{Propose, Store};
 
+use crate::SecretDrivers;
+
 /// Tells where the leader is, as `host:port`, if this manager knows.
 pub type LeaderAddr = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
@@ -16,4 +18,6 @@ pub struct Options {
     pub proposer: Arc<dyn Propose>,
     /// Where agents are sent while this manager does not lead.
     pub leader_addr: LeaderAddr,
+    /// Programs that give the content of secrets.
+    pub secret_drivers: Arc<SecretDrivers>,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use prost::Message as _;
 use proto::dispatcher::dispatcher_server::{Dispatcher as Rpc, DispatcherServer};
 use proto::dispatcher::{self as wire, agent_message};
+use seal::SealKey;
 use store::{Action, ProposeError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -67,7 +68,7 @@ impl Rpc for Dispatcher {
             return Err(self.not_leader());
         };
         let mut incoming = request.into_inner();
-        let description = registration(&mut incoming).await?;
+        let (description, seal_key) = registration(&mut incoming).await?;
         let mailbox = Arc::new(Mailbox::new(&term.token));
         let registered = register(&term, node, &mailbox)?;
         let key = registered.key;
@@ -79,7 +80,7 @@ impl Rpc for Dispatcher {
         }
         tracing::info!(%node, resumed = registered.is_resumed, "node registered");
         let (outgoing, stream) = mpsc::channel(OUTGOING_MAX);
-        let session = Session::new(term.clone(), node, key, mailbox, outgoing);
+        let session = Session::new(term.clone(), node, key, mailbox, outgoing, seal_key);
         term.sessions.spawn(session.run(incoming));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
@@ -88,12 +89,17 @@ impl Rpc for Dispatcher {
 /// What the agent says of itself first.
 async fn registration(
     incoming: &mut Streaming<wire::AgentMessage>,
-) -> Result<NodeDescription, Status> {
+) -> Result<(NodeDescription, Option<SealKey>), Status> {
     let first = tokio::time::timeout(REGISTER_TIMEOUT, incoming.message()).await;
     let first = first.map_err(|_| Status::deadline_exceeded("no registration came"))??;
     match first.and_then(|message| message.message) {
-        Some(agent_message::Message::Register(wire::Register { description, .. })) => {
-            description_of(description.unwrap_or_default())
+        Some(agent_message::Message::Register(wire::Register {
+            description,
+            seal_key,
+        })) => {
+            let description = description_of(description.unwrap_or_default())?;
+            // An agent without a key gets no secrets.
+            Ok((description, SealKey::try_from(&seal_key[..]).ok()))
         }
         Some(_) | None => Err(Status::invalid_argument(
             "a session begins with a registration",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::dispatcher::{self as wire, AssignmentChange, agent_message, manager_message};
+use seal::SealKey;
 use store::{Action, State};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -12,6 +13,8 @@ use types::NodeId;
 use types::id::{IdSource, RandomIds};
 
 use crate::assignments::Assignments;
+use crate::content::Contents;
+use crate::fetch::Fetches;
 use crate::liveness::SessionKey;
 use crate::mailbox::{Dirty, Mailbox};
 use crate::notice::Told;
@@ -30,6 +33,7 @@ pub(crate) struct Session {
     outgoing: mpsc::Sender<Result<wire::ManagerMessage, Status>>,
     assignments: Assignments,
     reach: SentReach,
+    contents: Contents,
     told: Told,
     /// The batch that is being stored.
     batch: Option<(u64, Written)>,
@@ -60,8 +64,10 @@ impl Session {
         key: SessionKey,
         mailbox: Arc<Mailbox>,
         outgoing: mpsc::Sender<Result<wire::ManagerMessage, Status>>,
+        seal_key: Option<SealKey>,
     ) -> Self {
         let assignments = Assignments::new(node);
+        let fetches = Fetches::new(term.secret_drivers.clone(), mailbox.clone());
         Self {
             term,
             node,
@@ -70,6 +76,7 @@ impl Session {
             outgoing,
             assignments,
             reach: SentReach::default(),
+            contents: Contents::new(node, seal_key, fetches),
             told: Told::default(),
             batch: None,
             foreign_reports: 0,
@@ -151,9 +158,13 @@ impl Session {
         }
         let reach = self.reach(&state, dirty.all, dirty.reach);
         let set = if dirty.all {
-            Some(self.assignments.complete(&state, reach))
+            let mut around = self.contents.complete(&state);
+            around.updates.extend(reach);
+            Some(self.assignments.complete(&state, around))
         } else {
-            self.assignments.incremental(&state, &dirty.tasks, reach)
+            let mut around = self.contents.incremental(&state, &dirty.tasks);
+            around.updates.extend(reach);
+            self.assignments.incremental(&state, &dirty.tasks, around)
         };
         match set {
             Some(set) => self.send(manager_message::Message::Assignments(set)).await,

@@ -14,16 +14,17 @@ use types::cluster::ClusterSpec;
 use types::node::{NodeState, NodeStatus};
 use types::{Node, NodeId, Task};
 
-use crate::assignments;
 use crate::liveness::{Liveness, PERIODS_UNKNOWN_MAX};
 use crate::mailbox::Mailbox;
 use crate::reach::{self, Marked};
 use crate::writer::Writer;
+use crate::{SecretDrivers, assignments};
 
 /// Everything that ends when this manager stops leading.
 pub(crate) struct Term {
     pub(crate) store: Store,
     pub(crate) writer: Writer,
+    pub(crate) secret_drivers: Arc<SecretDrivers>,
     pub(crate) sessions: TaskTracker,
     /// Ticks when the next expiry may have come nearer.
     pub(crate) sooner: Notify,
@@ -33,10 +34,11 @@ pub(crate) struct Term {
 }
 
 impl Term {
-    pub(crate) fn new(store: Store, writer: Writer) -> Self {
+    pub(crate) fn new(store: Store, writer: Writer, secret_drivers: Arc<SecretDrivers>) -> Self {
         Self {
             store,
             writer,
+            secret_drivers,
             sessions: TaskTracker::new(),
             sooner: Notify::new(),
             token: CancellationToken::new(),

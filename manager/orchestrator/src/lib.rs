@@ -38,6 +38,7 @@ mod revision;
 mod slot;
 mod supervise;
 mod update;
+mod versions;
 mod view;
 
 #[cfg(test)]
@@ -46,6 +47,7 @@ mod fixture;
 pub use enforcer::Enforcer;
 pub use orchestrator::Orchestrator;
 pub use reaper::Reaper;
+pub use versions::VersionReaper;
 
 use store::Planner;
 
@@ -61,5 +63,6 @@ pub fn planners(allocator: Box<dyn Planner>, scheduler: Box<dyn Planner>) -> Vec
         scheduler,
         Box::new(Enforcer::default()),
         Box::new(Reaper::default()),
+        Box::new(VersionReaper::default()),
     ]
 }

@@ -8,9 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use types::secret::ContentId;
 use types::task::RestartCondition;
 use types::update::{FailureAction, UpdateConfig, UpdateState, UpdateStatus};
-use types::{Service, Task, TaskId, TaskState, Timestamp};
+use types::{Service, ServiceSpec, Task, TaskId, TaskState, Timestamp};
 
 use crate::draft::{Draft, Pattern, SlotKey, desire};
 use crate::slot::{Slot, has_ended_by_itself};
@@ -337,6 +338,13 @@ fn fail(view: &ServiceView<'_>, status: &UpdateStatus, failed: &Task, draft: &mu
             UpdateState::RollbackPaused,
             format!("rollback paused {cause}"),
         ),
+        Some(previous) if wants_rollback && lost_content(view, previous).is_some() => (
+            UpdateState::Paused,
+            format!(
+                "update paused {cause}; the previous spec needs {}, which is gone",
+                lost_content(view, previous).unwrap_or_default()
+            ),
+        ),
         Some(previous) if wants_rollback => {
             draft.service = Some(Service {
                 spec: previous.clone(),
@@ -366,6 +374,16 @@ fn fail(view: &ServiceView<'_>, status: &UpdateStatus, failed: &Task, draft: &mu
         },
         draft,
     );
+}
+
+/// A secret or config that a spec refers to and that was removed meanwhile.
+fn lost_content(view: &ServiceView<'_>, spec: &ServiceSpec) -> Option<String> {
+    let mut uses = spec.task.container.contents();
+    let lost = uses.find(|used| match used.id {
+        ContentId::Secret(id) => view.state.secret(id).is_none(),
+        ContentId::Config(id) => view.state.config(id).is_none(),
+    });
+    lost.map(|used| format!("{} {}", used.id.kind(), used.name))
 }
 
 /// Keeps the message of an open update saying which task it waits for, and why (S23.01).

@@ -472,6 +472,7 @@ impl Actor {
             advertise_addr: self.settings.advertise_addr.clone(),
             timing: self.environment.timing,
             cert_expiry_min: self.environment.cert_expiry_min,
+            secret_drivers: self.environment.secret_drivers.clone(),
         };
         let manager = ManagerSide::start(context, listener, begin).await?;
         let was_member = manager.is_member();

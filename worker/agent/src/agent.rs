@@ -94,7 +94,11 @@ async fn keep_session(
 ) {
     loop {
         context.description.tls = Some((&*context.tls.borrow_and_update()).into());
-        let search = search::search(dialer, context.managers.addrs(), &context.description);
+        let register = proto::dispatcher::Register {
+            description: Some(context.description.clone()),
+            seal_key: context.tasks.shared.contents.seal_key().to_bytes(),
+        };
+        let search = search::search(dialer, context.managers.addrs(), &register);
         let Some(established) = shutdown.run_until_cancelled(search).await else {
             return;
         };

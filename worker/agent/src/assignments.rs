@@ -4,6 +4,8 @@ use proto::ConvertError;
 use proto::dispatcher::{self as wire, assignment_change::Change, assignments::Kind};
 use types::{Task, TaskId};
 
+use crate::content;
+
 /// What a set asks for.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
@@ -15,6 +17,8 @@ pub(crate) struct Changes {
     pub(crate) removals: Vec<TaskId>,
     /// What is said of networks.
     pub(crate) networks: Vec<Change>,
+    /// Content of secrets and configs.
+    pub(crate) contents: content::Changes,
     /// Tasks this agent does not understand, and why.
     pub(crate) unreadable: Vec<(TaskId, ConvertError)>,
 }
@@ -51,6 +55,10 @@ impl Cursor {
         for change in set.changes {
             match change.change {
                 Some(Change::UpdateTask(task)) => changes.update(task),
+                Some(Change::UpdateSecret(content)) => changes.contents.update_secret(content),
+                Some(Change::RemoveSecret(key)) => changes.contents.remove_secret(key),
+                Some(Change::UpdateConfig(content)) => changes.contents.update_config(content),
+                Some(Change::RemoveConfig(key)) => changes.contents.remove_config(key),
                 Some(Change::RemoveTask(id)) => match id.parse() {
                     Ok(id) => changes.removals.push(id),
                     Err(error) => {
@@ -68,14 +76,8 @@ impl Cursor {
                     | Change::RemovePeer(_)
                     | Change::NetworkSettings(_)),
                 ) => changes.networks.push(change),
-                Some(
-                    Change::UpdateSecret(_)
-                    | Change::RemoveSecret(_)
-                    | Change::UpdateConfig(_)
-                    | Change::RemoveConfig(_),
-                )
                 // A kind of dependency that this release does not know.
-                | None => tracing::warn!("ignored an assignment of an unknown kind"),
+                None => tracing::warn!("ignored an assignment of an unknown kind"),
             }
         }
         Ok(changes)

@@ -15,6 +15,7 @@
 
 mod agent;
 mod assignments;
+mod content;
 mod driver;
 mod files;
 mod logs;

@@ -66,7 +66,7 @@ enum Failure {
 pub(crate) async fn search(
     dialer: &Arc<dyn ManagerDialer>,
     addrs: &[String],
-    description: &proto::objects::NodeDescription,
+    register: &wire::Register,
 ) -> Established {
     let began = Instant::now();
     let mut attempts: JoinSet<(String, Result<Established, Failure>)> = JoinSet::new();
@@ -75,11 +75,7 @@ pub(crate) async fn search(
     let mut slow_rounds = 0;
     let start = |addr: &str, asked: &mut BTreeSet<String>, attempts: &mut JoinSet<_>| {
         if asked.insert(addr.to_owned()) {
-            attempts.spawn(attempt(
-                dialer.clone(),
-                addr.to_owned(),
-                description.clone(),
-            ));
+            attempts.spawn(attempt(dialer.clone(), addr.to_owned(), register.clone()));
         }
     };
     loop {
@@ -123,9 +119,9 @@ fn log(addr: &str, failure: &Failure, is_quick: bool) {
 async fn attempt(
     dialer: Arc<dyn ManagerDialer>,
     addr: String,
-    description: proto::objects::NodeDescription,
+    register: wire::Register,
 ) -> (String, Result<Established, Failure>) {
-    let open = open(&*dialer, &addr, description);
+    let open = open(&*dialer, &addr, register);
     let result = tokio::time::timeout(ATTEMPT_TIMEOUT, open).await;
     (addr, result.unwrap_or(Err(Failure::Timeout)))
 }
@@ -133,14 +129,10 @@ async fn attempt(
 async fn open(
     dialer: &dyn ManagerDialer,
     addr: &str,
-    description: proto::objects::NodeDescription,
+    register: wire::Register,
 ) -> Result<Established, Failure> {
     let channel = dialer.dial(addr).await.map_err(Failure::Dial)?;
     let (outgoing, queue) = mpsc::channel(OUTGOING_MAX);
-    let register = wire::Register {
-        description: Some(description),
-        ..wire::Register::default()
-    };
     let message = wire::AgentMessage {
         message: Some(agent_message::Message::Register(register)),
     };

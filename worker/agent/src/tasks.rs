@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use executor::{Controller, Executor};
+use executor::{Contents, Controller, Executor};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) outbox: Outbox,
     pub(crate) files: Files,
+    /// What tasks use of secrets and configs; in memory only.
+    pub(crate) contents: Contents,
     pub(crate) busy: Arc<Semaphore>,
     entries: Mutex<BTreeMap<TaskId, Entry>>,
     /// Ticks when tasks were added.
@@ -80,8 +82,11 @@ impl Tasks {
         records: BTreeMap<TaskId, Record>,
     ) -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let contents = Contents::new();
+        executor.set_contents(contents.clone());
         let shared = Shared {
             executor,
+            contents,
             outbox: Outbox::default(),
             files,
             busy: Arc::new(Semaphore::new(BUSY_PER_CPU * cpus)),
@@ -101,6 +106,10 @@ impl Tasks {
 
     /// Takes over what the managers want now.
     pub(crate) async fn apply(&self, changes: Changes) {
+        // Before the tasks that use it.
+        changes
+            .contents
+            .apply(changes.is_complete, &self.shared.contents);
         for (task, error) in changes.unreadable {
             tracing::error!(%task, %error, "rejected a task that this release does not understand");
             self.shared.outbox.put(task, unreadable(&error));

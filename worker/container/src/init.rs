@@ -14,6 +14,7 @@ pub(crate) use environment::hostname;
 
 use crate::cgroup::Hierarchies;
 use crate::error::{During, Fault, Result, Step};
+use crate::private::Private;
 use crate::rootfs::{self, Leaf, Rootfs};
 use crate::spec::{ContainerSpec, Network};
 use crate::state::Config;
@@ -48,6 +49,7 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 32 << 10;
 /// What the first process works with.
 pub(crate) struct Init<'a> {
     pub(crate) config: &'a Config,
+    pub(crate) private: &'a Private,
     pub(crate) hierarchies: &'a Hierarchies,
     /// To the shim: keeps message borders, closes on execution.
     pub(crate) channel: OwnedFd,
@@ -74,14 +76,17 @@ impl Init<'_> {
         setsid().during(Step::Clone, "session")?;
         enter_network(&spec.network)?;
         umask(Mode::from_raw_mode(0o022));
-        let mut rootfs = rootfs::enter(self.config, self.hierarchies)?;
+        let mut rootfs = rootfs::enter(self.config, self.hierarchies, self.private)?;
         let hostname = self.set_hostname()?;
         write_sysctls(&rootfs, spec)?;
         write_oom_score(&rootfs, spec)?;
         let user = user::resolve(&spec.user, &spec.additional_groups, &user::open_in_root)?;
         let cwd = rootfs::ensure(&rootfs.root, &spec.cwd, Leaf::Directory)
             .during(Step::Cwd, &spec.cwd)?;
-        let program = exec::Program::new(spec, environment::complete(spec, &hostname, &user.home))?;
+        let program = exec::Program::new(
+            spec,
+            environment::complete(spec, &self.private.env, &hostname, &user.home),
+        )?;
         wait_for(&self.channel, ADMITTED)?;
         privilege::new_cgroup_namespace()?;
         rootfs::show_cgroups(&mut rootfs, spec)?;

@@ -15,6 +15,7 @@ pub mod control;
 mod error;
 mod init;
 pub mod log;
+pub mod private;
 mod rootfs;
 mod seccomp;
 pub mod shim;
@@ -27,5 +28,7 @@ mod user;
 #[cfg(feature = "client")]
 pub use client::{Container, Error, Executed, Runtime, RuntimeOptions, ShimSource};
 pub use error::{Fault, Step};
+#[cfg(feature = "client")]
+pub use rootfs::{ContentFile, content_mount};
 pub use spec::ContainerSpec;
 pub use state::ExitStatus;

@@ -6,6 +6,8 @@
 //! in the image. Targets are walked to component by component and mounted on by descriptor, so what
 //! was checked is what is used.
 
+#[cfg(feature = "client")]
+mod content;
 mod device;
 mod etc;
 mod mask;
@@ -13,11 +15,14 @@ mod mount;
 mod overlay;
 mod walk;
 
+#[cfg(feature = "client")]
+pub use content::{ContentFile, content_mount};
 pub(crate) use etc::write as write_etc;
 pub(crate) use walk::{Leaf, ensure};
 
 use crate::cgroup::{Hierarchies, View};
 use crate::error::{During, Result, Step};
+use crate::private::{Place, Private};
 use crate::spec::{ContainerSpec, Mount};
 use crate::state::{Config, ROOTFS_DIR};
 use mount::{Fresh, attach, detached};
@@ -44,7 +49,11 @@ pub(crate) struct Rootfs {
 
 /// Builds the file system and makes it this process's root. The working directory is the
 /// container's directory before, and the new root after.
-pub(crate) fn enter(config: &Config, hierarchies: &Hierarchies) -> Result<Rootfs> {
+pub(crate) fn enter(
+    config: &Config,
+    hierarchies: &Hierarchies,
+    private: &Private,
+) -> Result<Rootfs> {
     let spec = &config.spec;
     let sources = open_sources(spec)?;
     let cgroups = hierarchies.views(&config.cgroup_parent, &config.id)?;
@@ -53,6 +62,7 @@ pub(crate) fn enter(config: &Config, hierarchies: &Hierarchies) -> Result<Rootfs
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
     )
     .during(Step::PivotRoot, "make / private")?;
+    let given = private_mounts(private)?;
     overlay::mount(&spec.layers)?;
     pivot()?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -68,6 +78,10 @@ pub(crate) fn enter(config: &Config, hierarchies: &Hierarchies) -> Result<Rootfs
     for (mount, source, leaf) in sources.mounts {
         let at = ensure(&root, &mount.target, leaf).during(Step::Mount, &mount.target)?;
         attach(&source, &at).during(Step::Mount, &mount.target)?;
+    }
+    for (target, source, leaf) in given {
+        let at = ensure(&root, &target, leaf).during(Step::Mount, &target)?;
+        attach(&source, &at).during(Step::Mount, &target)?;
     }
     Ok(Rootfs {
         root,
@@ -115,6 +129,34 @@ fn open_sources(spec: &ContainerSpec) -> Result<Sources<'_>> {
         etc.push((target, detached(CWD, file).during(Step::EtcFiles, target)?));
     }
     Ok(Sources { mounts, etc })
+}
+
+/// What the daemon gave, each to be attached at one place. Files are taken out of their file system
+/// one by one, for which it has to be somewhere in this namespace: at a place that the container's
+/// root will cover.
+fn private_mounts(private: &Private) -> Result<Vec<(String, OwnedFd, Leaf)>> {
+    let mut mounts = vec![];
+    for given in &private.mounts {
+        match &given.place {
+            Place::Directory(target) => {
+                let whole = rustix::io::fcntl_dupfd_cloexec(&given.mount, 3);
+                let whole = whole.during(Step::Mount, target)?;
+                mounts.push((target.clone(), whole, Leaf::Directory));
+            }
+            Place::Files(files) => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let aside = openat(CWD, ROOTFS_DIR, flags, Mode::empty());
+                let aside = aside.during(Step::Mount, ROOTFS_DIR)?;
+                attach(&given.mount, &aside).during(Step::Mount, ROOTFS_DIR)?;
+                for (path, target) in files {
+                    let file = detached(&given.mount, path).during(Step::Mount, target)?;
+                    mounts.push((target.clone(), file, Leaf::File));
+                }
+                unmount(ROOTFS_DIR, UnmountFlags::DETACH).during(Step::Mount, ROOTFS_DIR)?;
+            }
+        }
+    }
+    Ok(mounts)
 }
 
 fn pivot() -> Result<()> {

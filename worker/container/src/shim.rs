@@ -11,6 +11,7 @@ mod supervise;
 
 use crate::control::{Phase, Reply, line};
 use crate::error::{During, Fault, Result, Step};
+use crate::private::Private;
 use crate::state::{CONFIG_FILE, Config, SHIM_LOG_FILE};
 use crate::syscall::{self, Forked};
 use launch::Launched;
@@ -82,7 +83,7 @@ fn detach() -> Result<OwnedFd> {
 /// Makes the container, tells how that went, and looks after it until it ends.
 fn serve(socket: OwnedFd) -> Result<()> {
     let mut socket = std::fs::File::from(socket);
-    let launched = match launch() {
+    let launched = match launch(&socket) {
         Ok(launched) => launched,
         Err(fault) => {
             // If nobody listens any more, the failure is found by who attaches later.
@@ -102,10 +103,12 @@ fn serve(socket: OwnedFd) -> Result<()> {
     supervise::supervise(launched)
 }
 
-fn launch() -> Result<Launched> {
+/// What the daemon gives besides the specification is forgotten again once the container has it.
+fn launch(socket: &std::fs::File) -> Result<Launched> {
+    let private = Private::receive(socket).during(Step::ReadSpec, "secrets")?;
     let config: Config = crate::state::read(Path::new("."), CONFIG_FILE)?
         .ok_or_else(|| Fault::refuse(Step::ReadSpec, CONFIG_FILE, "there is none"))?;
-    launch::launch(&config)
+    launch::launch(&config, &private)
 }
 
 /// Has a panic written to a file, for the daemon to find.

@@ -9,7 +9,7 @@ use types::node::NodeDescription;
 use types::reach::Reach;
 use types::{Node, NodeId, Task, TaskId};
 
-use crate::{Controller, Error};
+use crate::{Contents, Controller, Error};
 
 /// The machine: makes controllers, describes itself, clears up.
 #[async_trait]
@@ -29,6 +29,10 @@ pub trait Executor: Send + Sync + 'static {
 
     /// Takes note of what managers tell of networks, before the tasks that need it, and on change.
     fn set_reach(&self, _reach: Arc<Reach>) {}
+
+    /// Where the content of secrets and configs is found from now on. A machine whose tasks see no
+    /// files need not care.
+    fn set_contents(&self, _contents: Contents) {}
 
     /// A controller for this task. Does no IO: what is there already is found by the first request.
     fn controller(&self, task: Arc<Task>) -> Arc<dyn Controller>;

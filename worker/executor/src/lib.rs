@@ -4,12 +4,14 @@
 //! task by one state; the agent calls it again and again and reports what came of it. Nothing in
 //! here does IO, keeps time or knows containers.
 
+mod content;
 mod controller;
 mod error;
 mod executor;
 mod logs;
 mod step;
 
+pub use content::{Content, ContentError, Contents, Data, Opened};
 pub use controller::{Controller, Exit};
 pub use error::Error;
 pub use executor::Executor;

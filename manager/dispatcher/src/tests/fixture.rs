@@ -52,6 +52,7 @@ impl Fixture {
             store: store.clone(),
             proposer: proposer.clone(),
             leader_addr: Arc::new(|| Some("10.0.0.9:2377".to_owned())),
+            secret_drivers: Arc::default(),
         });
         Self {
             store,
@@ -149,11 +150,13 @@ impl Fixture {
 pub(super) struct Agent {
     outgoing: Option<mpsc::Sender<wire::AgentMessage>>,
     incoming: Streaming<wire::ManagerMessage>,
+    pub(super) key: seal::OpenKey,
 }
 
 impl Agent {
     pub(super) async fn register(channel: Channel) -> Result<Self, Status> {
         let (outgoing, queue) = mpsc::channel(16);
+        let key = seal::OpenKey::generate().unwrap();
         let agent = async {
             let description = proto::objects::NodeDescription {
                 hostname: "host".to_owned(),
@@ -161,7 +164,7 @@ impl Agent {
             };
             let register = wire::Register {
                 description: Some(description),
-                ..wire::Register::default()
+                seal_key: key.seal_key().to_bytes(),
             };
             send(&outgoing, agent_message::Message::Register(register)).await;
             let stream = ReceiverStream::new(queue);
@@ -171,6 +174,7 @@ impl Agent {
         Ok(Self {
             outgoing: Some(outgoing),
             incoming,
+            key,
         })
     }
 

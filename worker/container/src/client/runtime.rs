@@ -7,6 +7,7 @@ use super::{Error, reap};
 use crate::cgroup::Hierarchies;
 use crate::control::Reply;
 use crate::error::{Fault, Step};
+use crate::private::Private;
 use crate::spec::ContainerSpec;
 use crate::state::{self, CONFIG_FILE, Config};
 use std::os::fd::OwnedFd;
@@ -88,6 +89,16 @@ impl Runtime {
     /// nothing is left. If the future is dropped, the container may come to be: [`Self::attach`]
     /// finds it.
     pub async fn create(&self, id: &str, spec: &ContainerSpec) -> Result<Container, Error> {
+        self.create_with(id, spec, Private::default()).await
+    }
+
+    /// Like [`Self::create`], with what no file keeps.
+    pub async fn create_with(
+        &self,
+        id: &str,
+        spec: &ContainerSpec,
+        private: Private,
+    ) -> Result<Container, Error> {
         if !is_valid_id(id) {
             return Err(Error::InvalidId(id.to_owned()));
         }
@@ -101,7 +112,7 @@ impl Runtime {
         let started = blocking(move || {
             shared
                 .make_dir(&config)
-                .and_then(|dir| shared.start_shim(&dir))
+                .and_then(|dir| shared.start_shim(&dir, &private))
         });
         let answer = match started.await {
             Ok(socket) => first_answer(socket).await,
@@ -213,7 +224,7 @@ impl Shared {
 
     /// Starts the shim and waits until it has left this process's children. Returns our end of its
     /// standard input.
-    fn start_shim(&self, dir: &Path) -> Result<BlockingUnixStream, Error> {
+    fn start_shim(&self, dir: &Path, private: &Private) -> Result<BlockingUnixStream, Error> {
         let failed = || Error::io("start the shim of", dir);
         let (ours, theirs) = BlockingUnixStream::pair().map_err(failed())?;
         let status = Command::new(self.program.path())
@@ -227,6 +238,10 @@ impl Shared {
             .map_err(failed())?;
         if !status.success() {
             return Err(failed()(std::io::Error::other(status.to_string())));
+        }
+        // A shim that is gone by now has left its last words, which say more.
+        if let Err(error) = private.send(&ours) {
+            tracing::debug!(dir = %dir.display(), %error, "the shim took no secrets");
         }
         Ok(ours)
     }

@@ -2,6 +2,7 @@
 
 use crate::spec::{ContainerSpec, Network};
 use crate::state::Config;
+use zeroize::Zeroizing;
 
 /// Docker's default search path.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -26,12 +27,18 @@ pub(crate) fn hostname(config: &Config) -> String {
 
 /// The container's variables, with those it lacks of `PATH`, `HOSTNAME` and `HOME`. Of two with one
 /// name the later one counts.
-pub(super) fn complete(spec: &ContainerSpec, hostname: &str, home: &str) -> Vec<String> {
+pub(super) fn complete(
+    spec: &ContainerSpec,
+    private: &[Zeroizing<String>],
+    hostname: &str,
+    home: &str,
+) -> Vec<String> {
     let mut env: Vec<String> = Vec::with_capacity(spec.env.len() + 3);
     let name_of = |pair: &str| pair.split_once('=').map(|(name, _)| name.to_owned());
     let defaults = [("PATH", PATH), ("HOSTNAME", hostname), ("HOME", home)];
     let defaults = defaults.map(|(name, value)| format!("{name}={value}"));
-    for pair in defaults.iter().chain(&spec.env) {
+    let private = private.iter().map(|pair| &**pair);
+    for pair in defaults.iter().chain(&spec.env).chain(private) {
         // A name alone asks for the variable to be left out.
         let name = name_of(pair).unwrap_or_else(|| pair.clone());
         let earlier = env
@@ -67,7 +74,7 @@ mod tests {
             (&["PATH=/p", "HOME="], &["PATH=/p", "HOSTNAME=h", "HOME="]),
             (&["HOSTNAME", "NOTHING"], &[&path, "HOME=/root"]),
         ] {
-            assert_eq!(complete(&spec(env), "h", "/root"), expected, "{env:?}");
+            assert_eq!(complete(&spec(env), &[], "h", "/root"), expected, "{env:?}");
         }
     }
 }

@@ -85,7 +85,8 @@ impl Join<'_> {
         let hostname = hostname(self.config);
         let mut spec = spec.clone();
         spec.args = self.args.to_vec();
-        let env = environment::complete(&spec, &hostname, &user.home);
+        // Secrets in variables are kept nowhere, so the program has them and what joins it has not.
+        let env = environment::complete(&spec, &[], &hostname, &user.home);
         let program = exec::Program::new(&spec, env)?;
         self.connect_stdio()
             .during(Step::Stdio, "/dev/null and pipe")?;

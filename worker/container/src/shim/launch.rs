@@ -3,6 +3,7 @@
 use crate::cgroup::{Cgroup, Hierarchies};
 use crate::error::{During, Fault, Result, Step};
 use crate::init::{self, ADMITTED, Init, MESSAGE_BYTES_MAX, Message};
+use crate::private::Private;
 use crate::rootfs;
 use crate::spec::{LogOptions, Network};
 use crate::state::{
@@ -34,14 +35,14 @@ pub(super) struct Launched {
 
 /// Makes the container whose directory is the working directory. On failure nothing of it is left
 /// but that directory.
-pub(super) fn launch(config: &Config) -> Result<Launched> {
+pub(super) fn launch(config: &Config, private: &Private) -> Result<Launched> {
     umask(rustix::fs::Mode::from_raw_mode(0o022));
     make_dirs(config)?;
     rootfs::write_etc(&config.spec, &init::hostname(config))?;
     let hierarchies = Hierarchies::detect()?;
     let (parent, id) = (&config.cgroup_parent, &config.id);
     let cgroup = Cgroup::create(&hierarchies, parent, id, &config.spec.resources)?;
-    match launch_in(config, &hierarchies, &cgroup) {
+    match launch_in(config, private, &hierarchies, &cgroup) {
         Ok(Parts {
             pid,
             channel,
@@ -77,7 +78,12 @@ struct Parts {
     listener: UnixListener,
 }
 
-fn launch_in(config: &Config, hierarchies: &Hierarchies, cgroup: &Cgroup) -> Result<Parts> {
+fn launch_in(
+    config: &Config,
+    private: &Private,
+    hierarchies: &Hierarchies,
+    cgroup: &Cgroup,
+) -> Result<Parts> {
     let stdout = pipe_with(PipeFlags::CLOEXEC).during(Step::Stdio, "pipe")?;
     let stderr = pipe_with(PipeFlags::CLOEXEC).during(Step::Stdio, "pipe")?;
     let (channel, theirs) = socketpair(
@@ -97,6 +103,7 @@ fn launch_in(config: &Config, hierarchies: &Hierarchies, cgroup: &Cgroup) -> Res
     let pid = match forked {
         Forked::Child => Init {
             config,
+            private,
             hierarchies,
             channel: theirs,
             stdout: stdout.1,

@@ -98,6 +98,7 @@ impl ExecutorChoice {
                     state_dir: state_dir.path().join("worker"),
                     shim: shim.map_or(ShimSource::BesideExecutable, ShimSource::Path),
                     cgroup_parent,
+                    datapath: Some(worker::ProgramSource::BesideExecutable),
                     images: images.clone(),
                     hostname,
                     engine_labels: engine_labels.clone(),

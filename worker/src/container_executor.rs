@@ -75,6 +75,7 @@ impl ContainerExecutor {
             state_dir,
             shim,
             cgroup_parent,
+            datapath,
             images,
             hostname,
             engine_labels,
@@ -87,12 +88,13 @@ impl ContainerExecutor {
             state_dir: containers,
             cgroup_parent,
         });
+        let tracker = TaskTracker::new();
         let shared = Shared {
             runtime: runtime.map_err(|error| Error::Runtime(Box::new(error)))?,
             images,
             records: Records::open(&state_dir.join("records"))?,
-            networks: Networks::open(state_dir.join("network"))?,
-            tracker: TaskTracker::new(),
+            networks: Networks::open(state_dir.join("network"), datapath, &tracker)?,
+            tracker,
             hostname,
             platform: machine::platform(),
             engine_labels,

@@ -278,8 +278,8 @@ impl Inner {
             .create_with(&self.id.to_string(), &plan.spec, private)
             .await;
         let container = created.map_err(refused)?;
-        if sandbox.is_some()
-            && let Err(error) = self.shared.networks.attach(self.id, container.pid()).await
+        if let Some(sandbox) = &sandbox
+            && let Err(error) = self.shared.networks.attach(sandbox, container.pid()).await
         {
             container.remove().await.map_err(passing)?;
             return Err(error);
@@ -293,11 +293,9 @@ impl Inner {
     async fn connect_again(&self, container: &Container) -> Result<(), Error> {
         let is_waiting = lock(&self.observed).exit.is_none()
             && container.phase().await.map_err(passing)? == Phase::Created;
-        if is_waiting && self.shared.networks.reserve(&self.task()).await?.is_some() {
-            self.shared
-                .networks
-                .attach(self.id, container.pid())
-                .await?;
+        if is_waiting && let Some(sandbox) = self.shared.networks.reserve(&self.task()).await? {
+            let networks = &self.shared.networks;
+            networks.attach(&sandbox, container.pid()).await?;
         }
         Ok(())
     }

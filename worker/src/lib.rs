@@ -17,6 +17,7 @@ mod blocking;
 mod container_executor;
 mod content;
 mod controller;
+mod discovery;
 mod error;
 mod health;
 mod logs;
@@ -28,5 +29,6 @@ mod records;
 mod template;
 
 pub use container_executor::ContainerExecutor;
+pub use datapath_client::ProgramSource;
 pub use error::Error;
 pub use options::Options;

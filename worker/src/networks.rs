@@ -6,11 +6,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use container::spec::{Dns, HostEntry};
+use datapath_client::ProgramSource;
 use executor::Error;
 use network::{DEFAULT_BRIDGE, Network, Sandbox, View};
+use tokio_util::task::TaskTracker;
 use types::network::NetworkAttachment;
 use types::reach::Reach;
 use types::{NodeId, Task, TaskId};
+
+use crate::discovery::Discovery;
 
 /// Where names are answered inside of every container on a network of the user's (S16.01).
 const DNS_SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 11));
@@ -22,6 +26,7 @@ const HOSTNAME_ID_BYTES: usize = 12;
 pub(crate) struct Networks {
     network: Network,
     known: Mutex<Known>,
+    discovery: Option<Discovery>,
 }
 
 /// What has been told so far.
@@ -43,12 +48,19 @@ pub(crate) struct Names {
 
 impl Networks {
     /// Reads what is remembered. Blocks for some milliseconds.
-    pub(crate) fn open(state_dir: PathBuf) -> Result<Self, crate::Error> {
+    pub(crate) fn open(
+        state_dir: PathBuf,
+        datapath: Option<ProgramSource>,
+        tracker: &TaskTracker,
+    ) -> Result<Self, crate::Error> {
+        let socket = state_dir.join("datapath.sock");
         let network = Network::open(network::Options::new(state_dir));
         let network = network.map_err(|error| crate::Error::Network(Box::new(error)))?;
+        let discovery = datapath.map(|program| Discovery::start(program, socket, tracker));
         Ok(Self {
             network,
             known: Mutex::default(),
+            discovery,
         })
     }
 
@@ -65,6 +77,9 @@ impl Networks {
 
     pub(crate) fn set_reach(&self, reach: Arc<Reach>) {
         let mut known = self.known();
+        if let Some(discovery) = &self.discovery {
+            discovery.set_reach(Arc::clone(&reach));
+        }
         known.reach = reach;
         self.tell(&known);
     }
@@ -88,22 +103,40 @@ impl Networks {
         reserved.map(Some).map_err(refused)
     }
 
-    /// Connects a task's container.
-    pub(crate) async fn attach(&self, task: TaskId, pid: i32) -> Result<(), Error> {
-        let pid = u32::try_from(pid).unwrap_or_default();
-        self.network.attach(task, pid).await.map_err(refused)
+    /// Connects a task's container, and has names answered in it.
+    pub(crate) async fn attach(&self, sandbox: &Sandbox, pid: i32) -> Result<(), Error> {
+        let number = u32::try_from(pid).unwrap_or_default();
+        let attached = self.network.attach(sandbox.task, number).await;
+        attached.map_err(refused)?;
+        if let Some(discovery) = &self.discovery {
+            discovery.add(sandbox, pid).await;
+        }
+        Ok(())
     }
 
     /// Takes a task off its networks. Nothing to do is success.
     pub(crate) async fn release(&self, task: TaskId) -> Result<(), Error> {
+        // It holds on to the container's namespace.
+        if let Some(discovery) = &self.discovery {
+            discovery.remove(task).await;
+        }
         let released = self.network.release(task).await;
         released.map_err(|error| Error::temporary(&error))
     }
 
-    /// Releases all tasks but these.
+    /// Releases all tasks but these, and goes on answering names in those that live.
     pub(crate) async fn retain(&self, known: &BTreeSet<TaskId>) -> Result<(), Error> {
         let retained = self.network.retain(known.clone()).await;
-        retained.map_err(|error| Error::temporary(&error))
+        let living = retained.map_err(|error| Error::temporary(&error))?;
+        if let Some(discovery) = &self.discovery {
+            for (sandbox, pid) in living {
+                discovery
+                    .add(&sandbox, i32::try_from(pid).unwrap_or_default())
+                    .await;
+            }
+            discovery.complete().await;
+        }
+        Ok(())
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use container::ShimSource;
+use datapath_client::ProgramSource;
 use image::ImageStore;
 use types::Labels;
 
@@ -17,6 +18,9 @@ pub struct Options {
     /// The cgroup, relative to the root of each hierarchy, below which containers get theirs. Nodes
     /// that share a machine need different ones.
     pub cgroup_parent: String,
+    /// The program that answers names in containers, and then this is opened on an async runtime;
+    /// without one there are no names.
+    pub datapath: Option<ProgramSource>,
     /// The node's images.
     pub images: ImageStore,
     /// The machine's name as the cluster is told.

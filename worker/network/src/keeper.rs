@@ -64,7 +64,7 @@ pub(crate) enum Command {
     },
     Retain {
         known: BTreeSet<TaskId>,
-        reply: Reply<()>,
+        reply: Reply<Vec<(Sandbox, u32)>>,
     },
     Verify {
         reply: Reply<Vec<String>>,
@@ -132,6 +132,7 @@ impl Keeper {
             self.wait();
             let mut attached = Vec::new();
             let mut released = Vec::new();
+            let mut retaining = Vec::new();
             let mut verifying = Vec::new();
             loop {
                 match self.commands.try_recv() {
@@ -151,7 +152,7 @@ impl Keeper {
                     }
                     Ok(Command::Retain { known, reply }) => {
                         let retained = self.retain(&known);
-                        released.push((reply, retained));
+                        retaining.push((reply, retained));
                     }
                     Ok(Command::Verify { reply }) => verifying.push(reply),
                     Err(mpsc::error::TryRecvError::Empty) => break,
@@ -160,8 +161,11 @@ impl Keeper {
             }
             self.take_view();
             self.attach(attached);
-            if !released.is_empty() {
+            if !released.is_empty() || !retaining.is_empty() {
                 self.advance();
+            }
+            for (reply, result) in retaining {
+                answer(reply, result.map(|()| self.processes()));
             }
             for (reply, result) in released {
                 answer(reply, result);
@@ -213,6 +217,14 @@ impl Keeper {
         let records = self.records.all().values();
         let lives = |record: &&Record| record.process.is_some_and(|process| process.is_alive());
         records.filter(lives).cloned().collect()
+    }
+
+    /// Containers that live, with the first process of each.
+    fn processes(&self) -> Vec<(Sandbox, u32)> {
+        let living = self.living().into_iter();
+        living
+            .filter_map(|record| Some((record.sandbox, record.process?.pid)))
+            .collect()
     }
 
     /// What the kernel should hold, for these containers.

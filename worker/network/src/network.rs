@@ -133,11 +133,12 @@ impl Network {
         self.ask(|reply| Command::Release { task, reply }).await
     }
 
-    /// Releases all tasks but these.
+    /// Releases all tasks but these. Returns those whose containers live, with the first process of
+    /// each.
     ///
     /// # Errors
     /// When a record cannot be removed.
-    pub async fn retain(&self, known: BTreeSet<TaskId>) -> Result<(), Error> {
+    pub async fn retain(&self, known: BTreeSet<TaskId>) -> Result<Vec<(Sandbox, u32)>, Error> {
         self.ask(|reply| Command::Retain { known, reply }).await
     }
 

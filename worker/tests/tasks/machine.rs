@@ -74,6 +74,7 @@ impl Machine {
             state_dir: dir.path().join("worker"),
             shim: ShimSource::Path(shim().to_owned()),
             cgroup_parent: format!("swarm-worker-test-{}-{number}", std::process::id()),
+            datapath: None,
             images,
             hostname: "m1".to_owned(),
             engine_labels: Labels::new(),

@@ -1,0 +1,222 @@
+//! Has names answered inside of containers, by the process that outlives the daemon.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datapath_client::resolv_conf::ResolvConf;
+use datapath_client::{
+    Datapath, NetworkRecords, Options, Origin, ProgramSource, RecordSet, SandboxView, TaskRecord,
+};
+use network::{DEFAULT_BRIDGE, Sandbox};
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use types::network::EndpointMode;
+use types::reach::{Reach, ServiceEndpoint, TaskEndpoint};
+use types::{Network, NetworkId, TaskId};
+
+/// Port DNS has in every container.
+const DNS_PORT: u16 = 53;
+
+/// How long a container's start waits for the process; it is told later all the same.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Names of services and tasks, and in which containers they are answered.
+pub(crate) struct Discovery {
+    datapath: Datapath,
+    reach: watch::Sender<Arc<Reach>>,
+    _ends: DropGuard,
+}
+
+impl Discovery {
+    /// Looks for the process at `socket`. Needs an async runtime.
+    pub(crate) fn start(program: ProgramSource, socket: PathBuf, tracker: &TaskTracker) -> Self {
+        let (datapath, service) = Datapath::new(Options { program, socket });
+        let (reach, told) = watch::channel(Arc::default());
+        let stop = CancellationToken::new();
+        tracker.spawn(service.run(stop.clone()));
+        let teller = tell(datapath.clone(), told);
+        let stopped = stop.clone();
+        tracker.spawn(async move {
+            stopped.run_until_cancelled(teller).await;
+        });
+        Self {
+            datapath,
+            reach,
+            _ends: stop.drop_guard(),
+        }
+    }
+
+    /// Takes over what names there are.
+    pub(crate) fn set_reach(&self, reach: Arc<Reach>) {
+        self.reach.send_replace(reach);
+    }
+
+    /// Answers in a container, if it is on a network of the user's. One whose names are not
+    /// answered is better than none, so that a failure is told and no more.
+    pub(crate) async fn add(&self, sandbox: &Sandbox, pid: i32) {
+        let networks = named(sandbox);
+        if networks.is_empty() {
+            return;
+        }
+        let is_outward = sandbox
+            .interfaces
+            .iter()
+            .any(|one| !one.gateways.is_empty());
+        let machine = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let machine = ResolvConf::parse(&machine);
+        let mut forwarding = ResolvConf::forwarding(&machine, &ResolvConf::default(), is_outward);
+        if !is_outward {
+            forwarding.origin = Origin::Sandbox;
+        }
+        let view = SandboxView {
+            networks,
+            forwarding,
+            dns_port: DNS_PORT,
+        };
+        let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).map(OwnedFd::from);
+        let (Ok(id), Ok(namespace)) = (sandbox.task.as_str().parse(), namespace) else {
+            return;
+        };
+        let added = self.datapath.set_sandbox(id, Arc::new(namespace), view);
+        match tokio::time::timeout(PATIENCE, added).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(task = %sandbox.task, %error, "names are not answered in a container");
+            }
+            Err(_) => {
+                tracing::warn!(task = %sandbox.task, "names are not answered in a container yet");
+            }
+        }
+    }
+
+    /// Stops answering in a container.
+    pub(crate) async fn remove(&self, task: TaskId) {
+        let Ok(id) = task.as_str().parse() else {
+            return;
+        };
+        let removed = tokio::time::timeout(PATIENCE, self.datapath.remove_sandbox(id)).await;
+        if let Ok(Err(error)) = removed {
+            tracing::warn!(%task, %error, "names are still answered in a container");
+        }
+    }
+
+    /// Ends what a daemon before this one had answered and this one has not asked for again.
+    pub(crate) async fn complete(&self) {
+        let completed = tokio::time::timeout(PATIENCE, self.datapath.complete()).await;
+        if let Ok(Err(error)) = completed {
+            tracing::warn!(%error, "the datapath process does not know what is over");
+        }
+    }
+}
+
+/// Networks of a container whose names it may ask for.
+fn named(sandbox: &Sandbox) -> Vec<NetworkId> {
+    let interfaces = sandbox.interfaces.iter().filter(|one| !one.is_ingress);
+    let networks = interfaces.filter_map(|one| one.network);
+    networks
+        .filter(|network| *network != DEFAULT_BRIDGE)
+        .collect()
+}
+
+/// Tells the names of each network, whenever they change.
+async fn tell(datapath: Datapath, mut reach: watch::Receiver<Arc<Reach>>) {
+    let mut told: BTreeMap<NetworkId, NetworkRecords> = BTreeMap::new();
+    while reach.changed().await.is_ok() {
+        let now = Arc::clone(&reach.borrow_and_update());
+        let wanted = records(&now);
+        for gone in told.keys().filter(|network| !wanted.contains_key(network)) {
+            if let Err(error) = datapath.remove_network(*gone).await {
+                tracing::warn!(network = %gone, %error, "the names of a network were not forgotten");
+            }
+        }
+        for (network, records) in &wanted {
+            if told.get(network) == Some(records) {
+                continue;
+            }
+            if let Err(error) = datapath.set_network(records.clone()).await {
+                tracing::warn!(%network, %error, "the names of a network were not told");
+            }
+        }
+        told = wanted;
+    }
+}
+
+/// The names in each network but that of published ports.
+pub(crate) fn records(reach: &Reach) -> BTreeMap<NetworkId, NetworkRecords> {
+    let networks = reach
+        .networks
+        .values()
+        .filter(|network| !network.spec.ingress);
+    networks
+        .map(|network| (network.id, records_of(network, reach)))
+        .collect()
+}
+
+fn records_of(network: &Network, reach: &Reach) -> NetworkRecords {
+    let mut sets: BTreeMap<String, RecordSet> = BTreeMap::new();
+    for service in reach.services.values() {
+        let set = service_set(network.id, service);
+        sets.insert(set.owner.clone(), set);
+    }
+    for task in reach.tasks.values() {
+        let Some(record) = task_record(network.id, task) else {
+            continue;
+        };
+        let owner = task.service.to_string();
+        let set = sets.entry(owner.clone()).or_insert_with(|| RecordSet {
+            owner,
+            version: 0,
+            names: Vec::new(),
+            virtual_ips: Vec::new(),
+            tasks: Vec::new(),
+        });
+        set.tasks.push(record);
+    }
+    let sets = sets
+        .into_values()
+        .filter(|set| !set.names.is_empty() || !set.tasks.is_empty());
+    NetworkRecords {
+        network: network.id,
+        name: network.spec.name.clone(),
+        sets: sets.collect(),
+    }
+}
+
+fn service_set(network: NetworkId, service: &ServiceEndpoint) -> RecordSet {
+    let addresses = service
+        .virtual_ips
+        .iter()
+        .filter(|one| one.network == network);
+    let aliases = service.aliases.iter().filter(|(of, _)| *of == network);
+    let names = std::iter::once(&service.name).chain(aliases.map(|(_, name)| name));
+    RecordSet {
+        owner: service.service.to_string(),
+        version: 0,
+        names: names.cloned().collect(),
+        virtual_ips: match service.mode {
+            EndpointMode::Vip => addresses.map(|one| one.address.addr()).collect(),
+            EndpointMode::Dnsrr => Vec::new(),
+        },
+        tasks: Vec::new(),
+    }
+}
+
+fn task_record(network: NetworkId, task: &TaskEndpoint) -> Option<TaskRecord> {
+    let attachment = task.attachments.iter().find(|one| one.network == network)?;
+    let full = format!("{}.{}", task.name, task.task);
+    let mut names = vec![full, task.name.clone(), task.task.as_str()[..12].to_owned()];
+    names.extend((!task.hostname.is_empty()).then(|| task.hostname.clone()));
+    Some(TaskRecord {
+        names,
+        addresses: attachment.addresses.iter().map(|one| one.addr()).collect(),
+        node: Some(task.node),
+        is_serving: task.serving,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -346,8 +346,28 @@ fn fail(view: &ServiceView<'_>, status: &UpdateStatus, failed: &Task, draft: &mu
             ),
         ),
         Some(previous) if wants_rollback => {
+            let mut previous = previous.clone();
+            // Ports given up may be another service's by now: what runs goes back, they do not.
+            if view
+                .state
+                .check_service(view.service.id, &previous)
+                .is_err()
+            {
+                previous.endpoint = view.service.spec.endpoint.clone();
+            }
+            if let Err((_, why)) = view.state.check_service(view.service.id, &previous) {
+                let message = format!("update paused {cause}; it cannot be rolled back: {why}");
+                let state = UpdateState::Paused;
+                let status = UpdateStatus {
+                    state,
+                    message,
+                    ..status.clone()
+                };
+                set_status(view, status, draft);
+                return;
+            }
             draft.service = Some(Service {
-                spec: previous.clone(),
+                spec: previous,
                 previous_spec: None,
                 update_status: Some(UpdateStatus {
                     state: UpdateState::RollbackStarted,

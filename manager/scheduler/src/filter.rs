@@ -1,11 +1,12 @@
 //! Which nodes can take a task at all, and the words for why the others cannot.
 
 use types::constraint::{Constraint, all_match, same_architecture};
+use types::network::PublishedPort;
 use types::node::{Availability, NodeState};
 use types::task::{Platform, Resources};
 use types::{Node, ServiceId, TaskSpec};
 
-use crate::load::NodeView;
+use crate::load::{NodeView, host_ports};
 
 /// The filters, in the order in which they are asked (S6.B).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,15 +15,17 @@ pub(crate) enum Filter {
     Resource,
     Constraint,
     Platform,
+    HostPort,
     MaxReplicas,
 }
 
 impl Filter {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Ready,
         Self::Resource,
         Self::Constraint,
         Self::Platform,
+        Self::HostPort,
         Self::MaxReplicas,
     ];
 
@@ -38,6 +41,7 @@ impl Filter {
             Self::Resource => format!("insufficient resources on {nodes}"),
             Self::Constraint => format!("scheduling constraints not satisfied on {nodes}"),
             Self::Platform => format!("unsupported platform on {nodes}"),
+            Self::HostPort => format!("host-mode port already in use on {nodes}"),
             Self::MaxReplicas => "max replicas per node limit exceed".to_owned(),
         }
     }
@@ -51,12 +55,19 @@ pub(crate) struct Demand<'a> {
     constraints: Vec<Constraint>,
     platforms: &'a [Platform],
     replicas_max: u64,
+    /// Ports of the node each task wants to itself (S6.15).
+    pub(crate) host_ports: &'a [PublishedPort],
 }
 
 impl<'a> Demand<'a> {
-    pub(crate) fn new(service: ServiceId, spec: &'a TaskSpec) -> Self {
+    pub(crate) fn new(
+        service: ServiceId,
+        spec: &'a TaskSpec,
+        host_ports: &'a [PublishedPort],
+    ) -> Self {
         Self {
             service,
+            host_ports,
             reservations: spec.resources.reservations,
             // Constraints are validated when the service is created; should one be unreadable
             // all the same, none is asked rather than the service being stuck (S6.13).
@@ -81,6 +92,9 @@ impl<'a> Demand<'a> {
         }
         if !self.platforms.is_empty() && !self.platforms.iter().any(|p| runs_on(p, node)) {
             return Err(Filter::Platform);
+        }
+        if !host_ports(self.host_ports).all(|port| view.is_free(&port)) {
+            return Err(Filter::HostPort);
         }
         if self.replicas_max > 0 && view.tasks_of(self.service) >= self.replicas_max {
             return Err(Filter::MaxReplicas);

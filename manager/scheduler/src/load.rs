@@ -1,9 +1,12 @@
 //! What every node carries, kept up to date task by task.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use types::network::{Protocol, PublishedPort};
 use types::task::Resources;
 use types::{Node, NodeId, ServiceId, Task, TaskState};
+
+use crate::filter::Demand;
 
 /// What one node carries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub(crate) struct Load {
     reserved: Resources,
     /// Tasks the reservations belong to.
     holders: u64,
+    /// Ports of the node that placed tasks have to themselves, and how many claim each.
+    ports: HashMap<(Protocol, u16), u64>,
 }
 
 /// What all nodes carry.
@@ -38,6 +43,9 @@ impl Loads {
             .reserved
             .memory_bytes
             .saturating_add(asked.memory_bytes);
+        for port in host_ports(&task.host_ports) {
+            *load.ports.entry(port).or_default() += 1;
+        }
         if is_wanted(task) {
             load.live += 1;
             *load.services.entry(task.service_id).or_default() += 1;
@@ -59,6 +67,14 @@ impl Loads {
             .reserved
             .memory_bytes
             .saturating_sub(asked.memory_bytes);
+        for port in host_ports(&task.host_ports) {
+            if let Some(count) = load.ports.get_mut(&port) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    load.ports.remove(&port);
+                }
+            }
+        }
         if is_wanted(task) {
             load.live = load.live.saturating_sub(1);
             if let Some(count) = load.services.get_mut(&task.service_id) {
@@ -78,6 +94,12 @@ impl Loads {
     }
 }
 
+/// Ports that only one task of a node can have. One that the node chooses is always another.
+pub(crate) fn host_ports(ports: &[PublishedPort]) -> impl Iterator<Item = (Protocol, u16)> {
+    let chosen = ports.iter().filter(|port| port.published_port != 0);
+    chosen.map(|port| (port.protocol, port.published_port))
+}
+
 fn is_wanted(task: &Task) -> bool {
     task.desired_state <= TaskState::Complete
 }
@@ -93,6 +115,7 @@ pub(crate) struct NodeView<'a> {
     pub(crate) live: u64,
     load: Option<&'a Load>,
     placed: HashMap<ServiceId, u64>,
+    placed_ports: HashSet<(Protocol, u16)>,
 }
 
 impl<'a> NodeView<'a> {
@@ -112,6 +135,7 @@ impl<'a> NodeView<'a> {
             live: load.map_or(0, |load| load.live),
             load,
             placed: HashMap::new(),
+            placed_ports: HashSet::new(),
         }
     }
 
@@ -125,8 +149,16 @@ impl<'a> NodeView<'a> {
         stored + self.placed.get(&service).copied().unwrap_or(0)
     }
 
+    /// Whether no task of it has this port to itself.
+    pub(crate) fn is_free(&self, port: &(Protocol, u16)) -> bool {
+        !self.placed_ports.contains(port)
+            && !self.load.is_some_and(|load| load.ports.contains_key(port))
+    }
+
     /// Puts one more task on it.
-    pub(crate) fn place(&mut self, service: ServiceId, asked: Resources) {
+    pub(crate) fn place(&mut self, demand: &Demand<'_>) {
+        let (service, asked) = (demand.service, demand.reservations);
+        self.placed_ports.extend(host_ports(demand.host_ports));
         self.live += 1;
         *self.placed.entry(service).or_default() += 1;
         self.free.nano_cpus = self.free.nano_cpus.saturating_sub(asked.nano_cpus);

@@ -213,7 +213,7 @@ impl Scheduler {
         let Some(first) = group.first() else {
             return;
         };
-        let demand = Demand::new(first.service_id, &first.spec);
+        let demand = Demand::new(first.service_id, &first.spec, &first.host_ports);
         let preferences: Vec<_> = first
             .spec
             .placement
@@ -252,7 +252,7 @@ impl Scheduler {
 
 /// Asks the filters about the one node a task was made for (S6.05).
 fn confirm<'s>(task: &'s Task, node: NodeId, view: Option<&mut NodeView<'_>>) -> Decision<'s> {
-    let demand = Demand::new(task.service_id, &task.spec);
+    let demand = Demand::new(task.service_id, &task.spec, &task.host_ports);
     let Some(view) = view else {
         return Decision::Wait {
             task,
@@ -263,7 +263,7 @@ fn confirm<'s>(task: &'s Task, node: NodeId, view: Option<&mut NodeView<'_>>) ->
         let err = Tally::of(&demand, std::iter::once(&*view)).explain();
         return Decision::Wait { task, err };
     }
-    view.place(task.service_id, demand.reservations);
+    view.place(&demand);
     let message = "scheduler confirmed task can run on preassigned node";
     Decision::Assign {
         task: task.id,

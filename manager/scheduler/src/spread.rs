@@ -167,7 +167,7 @@ fn place_on_best(
         let view = &mut views[best.view];
         // What the plan has put on it since may have used up its room (S6.32).
         if demand.check(view).is_ok() {
-            view.place(demand.service, demand.reservations);
+            view.place(demand);
             let node = best.id;
             nodes.push(Reverse(Candidate {
                 service_tasks: best.service_tasks + 1,

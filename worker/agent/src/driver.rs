@@ -1,6 +1,7 @@
 //! Drives one task: steps it, reports what came of it, and follows what is wanted of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use executor::{Action, Controller, Outcome, RETRY_DELAY, action, step};
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -8,6 +9,10 @@ use types::{Task, TaskState, TaskStatus, Timestamp};
 
 use crate::files::Record;
 use crate::tasks::Shared;
+
+/// From the moment a task is to end until it is asked to. Managers tell all nodes at that moment,
+/// and a node has changed its tables a few milliseconds after it heard (100 ms at most is promised).
+const DRAIN_TIME: Duration = Duration::from_millis(250);
 
 /// What the managers want of a task.
 #[derive(Clone, Debug)]
@@ -119,7 +124,11 @@ impl Driver {
     }
 
     /// Takes over what is wanted now.
+    ///
+    /// A task that is to end goes on serving for a moment: as long as it takes until every node
+    /// has heard that no new connection may go to it.
     async fn follow(&mut self) {
+        let served = is_reached(&self.task);
         let wanted = self.wanted.borrow_and_update().clone();
         self.is_withdrawn |= wanted.is_withdrawn;
         let status = std::mem::take(&mut self.task.status);
@@ -132,6 +141,9 @@ impl Driver {
             tracing::warn!(task = %self.task.id, %error, "a change of the task was not taken over");
         }
         self.save().await;
+        if served && !is_reached(&self.task) {
+            tokio::time::sleep(DRAIN_TIME).await;
+        }
     }
 
     fn want_end_if_withdrawn(&mut self) {
@@ -209,6 +221,14 @@ impl Driver {
         self.shared.files.remove(self.task.id).await;
         self.shared.forget(self.task.id);
     }
+}
+
+/// Whether others send connections to the task over a network.
+fn is_reached(task: &Task) -> bool {
+    let mut places = task.attachments.iter();
+    task.status.state == TaskState::Running
+        && task.is_runnable()
+        && places.any(|place| !place.addresses.is_empty())
 }
 
 /// Does a step; one that makes work for the machine waits for its turn, and the turn lasts until

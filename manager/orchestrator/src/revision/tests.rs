@@ -48,7 +48,12 @@ fn only_changes_that_concern_a_running_task_make_it_dirty() {
         ),
         (
             "networks",
-            |_, t| t.networks.push(NetworkAttachmentSpec::default()),
+            |_, t| {
+                t.networks.push(NetworkAttachmentSpec {
+                    target: "bridge".into(),
+                    ..NetworkAttachmentSpec::default()
+                });
+            },
             true,
         ),
         ("force", |_, t| t.force_update += 1, true),
@@ -95,4 +100,71 @@ fn parts(fixture: &Fixture) -> (&Service, &Task, &Node) {
     let service = state.service(SERVICE).unwrap();
     let task = state.task(Fixture::task_id(1)).unwrap();
     (service, task, state.node(NodeId::from_number(1)).unwrap())
+}
+
+#[test]
+fn ports_of_the_node_and_the_way_to_ingress_need_another_task() {
+    use types::network::{NetworkAttachment, PublishMode, PublishedPort};
+    let port = |published, mode| PublishedPort {
+        published_port: published,
+        target_port: 80,
+        mode,
+        ..PublishedPort::default()
+    };
+    let (host, mesh) = (port(80, PublishMode::Host), port(80, PublishMode::Ingress));
+    let other = port(81, PublishMode::Ingress);
+    let place = NetworkAttachment {
+        network: types::NetworkId::from_number(9),
+        addresses: vec!["10.0.0.9/24".parse().unwrap()],
+        aliases: vec![],
+    };
+    let alone: &[NetworkAttachment] = &[];
+    let meshed = std::slice::from_ref(&place);
+    let none: &[PublishedPort] = &[];
+    let table: [(
+        &str,
+        &[PublishedPort],
+        &[PublishedPort],
+        &[NetworkAttachment],
+        bool,
+    ); 7] = [
+        ("nothing", none, none, alone, false),
+        (
+            "a port of the node comes",
+            std::slice::from_ref(&host),
+            none,
+            alone,
+            true,
+        ),
+        (
+            "it stays",
+            std::slice::from_ref(&host),
+            std::slice::from_ref(&host),
+            alone,
+            false,
+        ),
+        ("it goes", none, std::slice::from_ref(&host), alone, true),
+        (
+            "the first port of the mesh",
+            std::slice::from_ref(&mesh),
+            none,
+            alone,
+            true,
+        ),
+        ("another one", &[mesh.clone(), other], none, meshed, false),
+        ("none any more", none, none, meshed, false),
+    ];
+    for (what, asked, has, on, dirty) in table {
+        let fixture = Fixture::replicated(1, 1).task(slot(1));
+        let mut service = Service::clone(fixture.state.service(SERVICE).unwrap());
+        let mut task = Task::clone(fixture.state.tasks().next().unwrap());
+        task.status.state = types::TaskState::Running;
+        service.spec.endpoint.ports = asked.to_vec();
+        service.spec_version = Version { index: 1_000_000 };
+        task.host_ports = has.to_vec();
+        task.attachments = on.to_vec();
+        let revision = Revision::new(&service, [&task].into_iter());
+        assert_eq!(revision.is_dirty(&task, || None), dirty, "{what}");
+        assert_eq!(revision.has_others(), dirty, "{what}");
+    }
 }

@@ -12,11 +12,20 @@ use crate::load::Loads;
 const SERVICE: u128 = 1;
 
 fn check(spec: &TaskSpec, node: &Node, tasks: &[Task]) -> Result<(), Filter> {
+    check_with(spec, &[], node, tasks)
+}
+
+fn check_with(
+    spec: &TaskSpec,
+    ports: &[PublishedPort],
+    node: &Node,
+    tasks: &[Task],
+) -> Result<(), Filter> {
     let mut loads = Loads::default();
     for task in tasks {
         loads.add(task);
     }
-    let demand = Demand::new(ServiceId::from_number(SERVICE), spec);
+    let demand = Demand::new(ServiceId::from_number(SERVICE), spec, ports);
     demand.check(&NodeView::new(node, &loads))
 }
 
@@ -207,25 +216,27 @@ fn the_first_filter_in_order_is_named() {
         }];
         spec.placement.max_replicas = 1;
     });
-    let tasks = [placed(
-        1,
-        SERVICE,
-        &Arc::new(TaskSpec::default()),
-        1,
-        TaskState::Running,
-    )];
+    let mut ports = vec![PublishedPort {
+        published_port: 80,
+        mode: types::network::PublishMode::Host,
+        ..PublishedPort::default()
+    }];
+    let spec_of_placed = Arc::new(TaskSpec::default());
+    let mut tasks = [placed(1, SERVICE, &spec_of_placed, 1, TaskState::Running)];
+    tasks[0].host_ports.clone_from(&ports);
     let mut fixed = node(1);
     fixed.spec.availability = Availability::Pause;
     let mut named = vec![];
     let mut spec = strict;
-    for _ in 0..5 {
-        let filter = check(&spec, &fixed, &tasks).unwrap_err();
+    for _ in 0..6 {
+        let filter = check_with(&spec, &ports, &fixed, &tasks).unwrap_err();
         named.push(filter);
         match filter {
             Filter::Ready => fixed.spec.availability = Availability::Active,
             Filter::Resource => spec.resources.reservations.nano_cpus = 0,
             Filter::Constraint => spec.placement.constraints.clear(),
             Filter::Platform => spec.placement.platforms.clear(),
+            Filter::HostPort => ports.clear(),
             Filter::MaxReplicas => spec.placement.max_replicas = 0,
         }
     }
@@ -236,13 +247,13 @@ fn the_first_filter_in_order_is_named() {
 #[test]
 fn the_explanation_starts_with_what_ruled_out_most() {
     let tally = |counts| Tally { counts }.explain();
-    assert_eq!(tally([0, 0, 0, 0, 0]), "no suitable node");
+    assert_eq!(tally([0; 6]), "no suitable node");
     assert_eq!(
-        tally([1, 2, 0, 0, 0]),
+        tally([1, 2, 0, 0, 0, 0]),
         "no suitable node (insufficient resources on 2 nodes; 1 node not available for new tasks)"
     );
     assert_eq!(
-        tally([2, 0, 2, 1, 3]),
+        tally([2, 0, 2, 1, 0, 3]),
         "no suitable node (max replicas per node limit exceed; 2 nodes not available for new \
          tasks; scheduling constraints not satisfied on 2 nodes; unsupported platform on 1 node)"
     );

@@ -324,3 +324,62 @@ fn failures_count_for_five_minutes_and_from_five_on() {
     failures.note(&failed(311));
     assert_eq!(weight(&failures), 5, "completing is no failure");
 }
+
+#[test]
+fn a_port_of_a_node_belongs_to_one_task() {
+    let mut bench = Bench::new(2);
+    let spec = spec(|_| {});
+    let published = |number: u128, service: u128, port: u16| {
+        let mut task = task(number, service, &spec);
+        task.host_ports = vec![types::network::PublishedPort {
+            published_port: port,
+            target_port: 80,
+            mode: types::network::PublishMode::Host,
+            ..Default::default()
+        }];
+        task
+    };
+    // Two services ask for the same port, three tasks in all, and there are two nodes.
+    let tasks = [
+        published(1, 1, 8080),
+        published(2, 1, 8080),
+        published(3, 2, 8080),
+    ];
+    bench.apply(tasks.map(|task| Action::Create(task.into())).to_vec());
+    bench.step();
+    assert_eq!(bench.stands(1).0, TaskState::Assigned);
+    assert_eq!(bench.stands(2).0, TaskState::Assigned);
+    let nodes = [1, 2].map(|id| bench.state.task(TaskId::from_number(id)).unwrap().node_id);
+    assert_ne!(nodes[0], nodes[1]);
+    bench.step();
+    let (state, err) = bench.stands(3);
+    assert_eq!(state, TaskState::Pending);
+    assert_eq!(
+        err,
+        "no suitable node (host-mode port already in use on 2 nodes)"
+    );
+    // Another port, and one that the node chooses, are no matter of these.
+    let others = [
+        published(4, 3, 8081),
+        published(5, 3, 0),
+        published(6, 3, 0),
+    ];
+    bench.apply(others.map(|task| Action::Create(task.into())).to_vec());
+    bench.step();
+    for id in 4..=6 {
+        assert_eq!(bench.stands(id).0, TaskState::Assigned, "{id}");
+    }
+    bench.apply(vec![Action::TaskStatus {
+        task: TaskId::from_number(1),
+        status: TaskStatus {
+            state: TaskState::Failed,
+            ..TaskStatus::default()
+        },
+    }]);
+    bench.step();
+    assert_eq!(
+        bench.stands(3).0,
+        TaskState::Assigned,
+        "the port is free again"
+    );
+}

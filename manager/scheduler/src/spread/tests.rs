@@ -64,7 +64,7 @@ impl Case {
 
     /// How many of `count` new tasks each node gets, in the order of nodes.
     fn deal(&self, count: usize) -> Vec<usize> {
-        let demand = Demand::new(ServiceId::from_number(SERVICE), &self.spec);
+        let demand = Demand::new(ServiceId::from_number(SERVICE), &self.spec, &[]);
         let mut views: Vec<_> = self
             .nodes
             .iter()

@@ -39,6 +39,10 @@ use filter::Filters;
 /// Rounds of one pass: a change may undo another, as a new bridge does with its ports.
 const ROUNDS_MAX: usize = 3;
 
+/// How soon after a change of our own the kernel is read: what it tells of it is passed over, and
+/// with it what others did at the same moment.
+const CONFIRM_DELAY: Duration = Duration::from_secs(5);
+
 /// Differences that are remembered as told.
 const TOLD_MAX: usize = 1000;
 
@@ -322,6 +326,9 @@ impl Keeper {
         };
         let refusals = self.machine.apply(changes, &inside);
         let refusals = refusals.map_err(Error::kernel("change the node's links"))?;
+        if self.notifications.drain() {
+            self.pass_at = self.pass_at.min(Instant::now() + CONFIRM_DELAY);
+        }
         for Refusal { change, errno } in &refusals {
             self.counters.count_refusal();
             self.tell_once(format!("{change}: {errno}"), "the kernel refuses a change");

@@ -30,6 +30,8 @@ pub(super) struct Filters {
 #[derive(Debug)]
 struct Inside {
     balancer: Balancer,
+    /// What it was told last.
+    told: Arc<Balance>,
     way_back: Option<WayBack>,
 }
 
@@ -65,6 +67,10 @@ impl Keeper {
             let Some(inside) = self.filters.sandboxes.get_mut(&sandbox.task) else {
                 continue;
             };
+            if Arc::ptr_eq(&inside.told, &balance) {
+                continue;
+            }
+            inside.told = Arc::clone(&balance);
             if let Err(error) = inside.balancer.replace(balance.inside(sandbox)) {
                 let what = format!(
                     "virtual addresses of task {}: {}",
@@ -147,9 +153,14 @@ impl Keeper {
                 }
             }
         }
-        self.filters
-            .sandboxes
-            .insert(sandbox.task, Inside { balancer, way_back });
+        self.filters.sandboxes.insert(
+            sandbox.task,
+            Inside {
+                balancer,
+                told: balance,
+                way_back,
+            },
+        );
         Ok(())
     }
 

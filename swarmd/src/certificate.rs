@@ -157,9 +157,13 @@ async fn within(
 
 /// Whether one of the two ends does not take the other's certificate.
 fn is_refused(error: &Error) -> bool {
-    let is_expired = matches!(error, Error::Refused { status, .. }
-        if status.code() == Code::Unauthenticated);
-    is_expired || ca::tls::refusal(error).is_some()
+    match error {
+        // A manager's refusal of our certificate shows only in the first request.
+        Error::Refused { status, .. } => {
+            status.code() == Code::Unauthenticated || ca::tls::refusal(status).is_some()
+        }
+        error => ca::tls::refusal(error).is_some(),
+    }
 }
 
 async fn renew_at(tls: &Tls, addr: &str) -> Result<Issued, Error> {

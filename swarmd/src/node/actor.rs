@@ -10,7 +10,7 @@ use ca::{Identity, RootBundle, Tls};
 use raft::Condition;
 use store::{Action, Propose as _};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,10 @@ pub(super) struct Actor {
     /// What the managers are told of this node's certificate.
     tls_info: watch::Sender<TlsInfo>,
     removed: watch::Sender<bool>,
+    /// Told when managers and this node do not take each other's certificates.
+    refused: Arc<Notify>,
+    /// They do not, and another certificate is being asked for.
+    is_refused: bool,
     agent: JoinSet<()>,
     agent_stop: CancellationToken,
     agent_leaving: CancellationToken,
@@ -90,6 +94,7 @@ enum Wake {
     Command(Option<Command>),
     Notice,
     Removed,
+    Refused,
     Over(Condition),
     Renew,
     Adjust,
@@ -117,6 +122,8 @@ impl Actor {
             notices,
             notices_tx,
             removed: watch::Sender::new(false),
+            refused: Arc::default(),
+            is_refused: false,
             agent: JoinSet::new(),
             agent_stop: CancellationToken::new(),
             agent_leaving: CancellationToken::new(),
@@ -174,6 +181,11 @@ impl Actor {
                     return self.gone(&mut orders);
                 }
                 Wake::Notice => self.hear().await,
+                Wake::Refused => {
+                    tracing::info!("managers and this node refuse each other's certificates");
+                    self.is_refused = true;
+                    self.renewal = Retry::at(Instant::now());
+                }
                 Wake::Over(condition) => self.manager_over(condition).await,
                 Wake::Renew => self.renew().await,
                 Wake::Adjust => self.adjust().await,
@@ -193,6 +205,7 @@ impl Actor {
         let is_open = self.is_open;
         let notices = &mut self.notices;
         let mut removed = self.removed.subscribe();
+        let refused = &self.refused;
         let over = async {
             match manager {
                 Some(manager) => manager.over().await,
@@ -219,6 +232,7 @@ impl Actor {
             command = orders.recv() => Wake::Command(command),
             Ok(_) = removed.wait_for(|it| *it) => Wake::Removed,
             Ok(()) = notices.changed() => Wake::Notice,
+            () = refused.notified(), if !self.is_refused => Wake::Refused,
             condition = over => Wake::Over(condition),
             () = sleep_until(renew_at) => Wake::Renew,
             () = sleep_until(adjust_at), if !is_adjusted => Wake::Adjust,
@@ -246,7 +260,11 @@ impl Actor {
         let options = agent::Options {
             node_id,
             state_dir: self.environment.state_dir.path().to_owned(),
-            dialer: Arc::new(AgentDialer::new(self.tls.clone(), self.removed.clone())),
+            dialer: Arc::new(AgentDialer::new(
+                self.tls.clone(),
+                self.removed.clone(),
+                self.refused.clone(),
+            )),
             managers: self.managers(),
             executor: self.environment.executor.clone(),
             notices: self.notices_tx.clone(),
@@ -364,7 +382,8 @@ impl Actor {
     }
 
     async fn renew(&mut self) {
-        let is_wanted = self.is_renewal_wanted() || self.is_evicted || self.is_exposed;
+        let is_wanted =
+            self.is_refused || self.is_renewal_wanted() || self.is_evicted || self.is_exposed;
         if !is_wanted && Timestamp::now() < self.due {
             self.renewal = Retry::at(look_at(self.due));
             return;
@@ -381,6 +400,7 @@ impl Actor {
                 }
                 tracing::info!(%role, %until, "certificate renewed");
                 self.is_evicted = false;
+                self.is_refused = false;
                 self.is_exposed = false;
                 self.certificate_problem.clear();
                 self.due = if is_back {
@@ -398,7 +418,8 @@ impl Actor {
             }
             Err(RenewError::NotNow(reason)) => {
                 tracing::info!(reason, "certificate not renewed yet");
-                self.certificate_problem = certificate_problem(&self.identity(), &reason);
+                self.certificate_problem =
+                    certificate_problem(&self.identity(), self.is_refused, &reason);
                 self.renewal.failed();
                 self.publish();
             }
@@ -657,7 +678,7 @@ pub(crate) async fn listen(addr: &str) -> Result<TcpListener, Error> {
 }
 
 /// What users have to know of a certificate that could not be renewed; empty while it is good.
-fn certificate_problem(identity: &Identity, reason: &str) -> String {
+fn certificate_problem(identity: &Identity, is_refused: bool, reason: &str) -> String {
     let now = Timestamp::now();
     if identity.is_expired(now) {
         let until = identity.not_after();
@@ -671,6 +692,8 @@ fn certificate_problem(identity: &Identity, reason: &str) -> String {
             "the certificate of this node is not valid before {from}, this machine's clock says \
              {now}: {reason}"
         )
+    } else if is_refused {
+        format!("managers and this node refuse each other's certificates: {reason}")
     } else {
         String::new()
     }

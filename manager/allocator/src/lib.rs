@@ -22,5 +22,5 @@ use store::Planner;
 /// orchestrator lists among its own.
 #[must_use]
 pub fn planners() -> Vec<Box<dyn Planner>> {
-    vec![Box::new(GossipKeys::default())]
+    vec![Box::new(GossipKeys)]
 }

@@ -84,34 +84,31 @@ impl SentReach {
                 changes.push(settings);
             }
         }
-        tell(&mut self.networks, dirty.networks, &mut changes, |id| {
-            let record = derive::network(state, id, on);
-            record.map_or_else(
-                || Err(Change::RemoveNetwork(id.to_string())),
-                |network| Ok(Change::UpdateNetwork(network)),
-            )
-        });
-        tell(&mut self.nodes, dirty.nodes, &mut changes, |id| {
-            let record = derive::peer(state, id, node, on);
-            record.map_or_else(
-                || Err(Change::RemovePeer(id.to_string())),
-                |peer| Ok(Change::UpdatePeer((&peer).into())),
-            )
-        });
-        tell(&mut self.tasks, dirty.tasks, &mut changes, |id| {
-            let record = derive::endpoint(state, id, on);
-            record.map_or_else(
-                || Err(Change::RemoveEndpoint(id.to_string())),
-                |endpoint| Ok(Change::UpdateEndpoint((&endpoint).into())),
-            )
-        });
-        tell(&mut self.services, dirty.services, &mut changes, |id| {
-            let record = derive::service(state, id, on);
-            record.map_or_else(
-                || Err(Change::RemoveService(id.to_string())),
-                |service| Ok(Change::UpdateService((&service).into())),
-            )
-        });
+        let out = &mut changes;
+        let update = |id| derive::network(state, id, on).map(Change::UpdateNetwork);
+        let remove = |id: NetworkId| Change::RemoveNetwork(id.to_string());
+        tell(&mut self.networks, dirty.networks, out, update, remove);
+        let update = |id| {
+            Some(Change::UpdatePeer(
+                (&derive::peer(state, id, node, on)?).into(),
+            ))
+        };
+        let remove = |id: NodeId| Change::RemovePeer(id.to_string());
+        tell(&mut self.nodes, dirty.nodes, out, update, remove);
+        let update = |id| {
+            Some(Change::UpdateEndpoint(
+                (&derive::endpoint(state, id, on)?).into(),
+            ))
+        };
+        let remove = |id: TaskId| Change::RemoveEndpoint(id.to_string());
+        tell(&mut self.tasks, dirty.tasks, out, update, remove);
+        let update = |id| {
+            Some(Change::UpdateService(
+                (&derive::service(state, id, on)?).into(),
+            ))
+        };
+        let remove = |id: ServiceId| Change::RemoveService(id.to_string());
+        tell(&mut self.services, dirty.services, out, update, remove);
         changes
             .into_iter()
             .map(|change| AssignmentChange {
@@ -146,27 +143,23 @@ impl SentReach {
     }
 }
 
-/// Adds what has to be said of the dirty records to `changes`. `record` gives the one to know now,
-/// or how to say that there is none.
+/// Adds what has to be said of the dirty records to `changes`: `update` gives the record as it is
+/// now, if there is one, `remove` says that there is none any more.
 fn tell<I: Ord + Copy>(
     sent: &mut BTreeMap<I, u64>,
     dirty: BTreeSet<I>,
     changes: &mut Vec<Change>,
-    record: impl Fn(I) -> Result<Change, Change>,
+    update: impl Fn(I) -> Option<Change>,
+    remove: impl Fn(I) -> Change,
 ) {
     for id in dirty {
-        match record(id) {
-            Ok(update) => {
-                let print = fingerprint(&update);
-                if sent.insert(id, print) != Some(print) {
-                    changes.push(update);
-                }
+        if let Some(record) = update(id) {
+            let print = fingerprint(&record);
+            if sent.insert(id, print) != Some(print) {
+                changes.push(record);
             }
-            Err(removal) => {
-                if sent.remove(&id).is_some() {
-                    changes.push(removal);
-                }
-            }
+        } else if sent.remove(&id).is_some() {
+            changes.push(remove(id));
         }
     }
 }

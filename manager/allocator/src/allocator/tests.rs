@@ -247,7 +247,7 @@ fn ports_stay_the_same_for_as_long_as_they_are_asked_for() {
         &[],
         &[chosen.clone(), auto.clone(), host.clone()],
     ));
-    world.create(service(2, &[], &[auto.clone()]));
+    world.create(service(2, &[], std::slice::from_ref(&auto)));
     world.settle();
     assert_eq!(world.served(1).1, [30_000, 30_001, 0]);
     assert_eq!(world.served(2).1, [30_002]);
@@ -277,7 +277,7 @@ fn ports_stay_the_same_for_as_long_as_they_are_asked_for() {
 fn host_ports_go_to_the_task() {
     let mut world = World::new();
     let host = port(8080, 80, PublishMode::Host);
-    world.create(service(1, &[], &[host.clone()]));
+    world.create(service(1, &[], std::slice::from_ref(&host)));
     world.task(1, 1);
     world.settle();
     let task = world.state.task(TaskId::from_number(1)).unwrap();

@@ -69,10 +69,25 @@ async fn served(fixture: &Fixture, spec: ServiceSpec) -> String {
     outcome.map_or_else(|error| error.to_string(), |_| "ok".to_owned())
 }
 
+type Case = (fn(&mut NetworkSpec), &'static str);
+
+/// Each spec alone, and what is said of it.
+async fn refused(table: &[Case]) {
+    for (change, expected) in table {
+        let fixture = Fixture::new(1, 0).await;
+        let outcome = made(&fixture, network("net", change)).await;
+        assert!(
+            outcome.contains(expected),
+            "{outcome:?} should say {expected:?}"
+        );
+        let stored = fixture.api.list_networks().len();
+        assert_eq!(stored, if *expected == "ok" { 4 } else { 3 }, "{expected}");
+    }
+}
+
 #[tokio::test]
-async fn wrong_specs_are_refused_with_what_to_do_instead() {
-    type Change = fn(&mut NetworkSpec);
-    let table: [(Change, &str); 30] = [
+async fn kinds_and_options_that_do_not_fit_are_refused() {
+    let table: &[Case] = &[
         (|_| {}, "ok"),
         (|s| s.name.clear(), "Name: name must be provided"),
         (|s| s.name = "a b".into(), "valid as a DNS name component"),
@@ -131,6 +146,30 @@ async fn wrong_specs_are_refused_with_what_to_do_instead() {
             |s| s.config_from = Some("x".into()),
             "an overlay is configured by the cluster",
         ),
+    ];
+    refused(table).await;
+}
+
+#[tokio::test]
+async fn what_belongs_to_the_daemon_is_refused() {
+    let table: &[Case] = &[
+        (|s| s.name = "host".into(), "already exists"),
+        (
+            |s| {
+                drop(
+                    s.labels
+                        .insert("com.docker.swarm.predefined".into(), String::new()),
+                )
+            },
+            "leave it out",
+        ),
+    ];
+    refused(table).await;
+}
+
+#[tokio::test]
+async fn addresses_that_cannot_be_are_refused() {
+    let table: &[Case] = &[
         (
             |s| s.pools = vec![pool("10.1.0.5/24")],
             "did you mean 10.1.0.0/24?",
@@ -191,27 +230,8 @@ async fn wrong_specs_are_refused_with_what_to_do_instead() {
             },
             "a=10.9.0.1 is not an address of",
         ),
-        (
-            |s| {
-                drop(
-                    s.labels
-                        .insert("com.docker.swarm.predefined".into(), String::new()),
-                )
-            },
-            "leave it out",
-        ),
-        (|s| s.name = "host".into(), "already exists"),
     ];
-    for (change, expected) in table {
-        let fixture = Fixture::new(1, 0).await;
-        let outcome = made(&fixture, network("net", change)).await;
-        assert!(
-            outcome.contains(expected),
-            "{outcome:?} should say {expected:?}"
-        );
-        let stored = fixture.api.list_networks().len();
-        assert_eq!(stored, if expected == "ok" { 4 } else { 3 }, "{expected}");
-    }
+    refused(table).await;
 }
 
 #[tokio::test]

@@ -36,7 +36,12 @@ fn words(agent: &Agent, set: &wire::Assignments) -> Vec<String> {
         Change::RemoveConfig(key) => format!("-config {}", key.version),
         other => panic!("unexpected {other:?}"),
     };
-    set.changes.iter().map(word).collect()
+    // Settings of the data plane begin every complete set.
+    let others = set
+        .changes
+        .iter()
+        .filter(|change| !matches!(change.change, Some(Change::NetworkSettings(_))));
+    others.map(word).collect()
 }
 
 fn secret_key(version: u64) -> ContentKey {

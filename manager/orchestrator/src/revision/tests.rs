@@ -105,6 +105,14 @@ fn parts(fixture: &Fixture) -> (&Service, &Task, &Node) {
 #[test]
 fn ports_of_the_node_and_the_way_to_ingress_need_another_task() {
     use types::network::{NetworkAttachment, PublishMode, PublishedPort};
+    /// What is asked, what the task has, where it is, and whether it has to be replaced.
+    type Row<'a> = (
+        &'a str,
+        &'a [PublishedPort],
+        &'a [PublishedPort],
+        &'a [NetworkAttachment],
+        bool,
+    );
     let port = |published, mode| PublishedPort {
         published_port: published,
         target_port: 80,
@@ -121,13 +129,7 @@ fn ports_of_the_node_and_the_way_to_ingress_need_another_task() {
     let alone: &[NetworkAttachment] = &[];
     let meshed = std::slice::from_ref(&place);
     let none: &[PublishedPort] = &[];
-    let table: [(
-        &str,
-        &[PublishedPort],
-        &[PublishedPort],
-        &[NetworkAttachment],
-        bool,
-    ); 7] = [
+    let table: [Row<'_>; 7] = [
         ("nothing", none, none, alone, false),
         (
             "a port of the node comes",

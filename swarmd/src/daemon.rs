@@ -91,7 +91,7 @@ impl Daemon {
     /// # Errors
     /// When another daemon has the directory, or the directory or the socket cannot be used.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let state_dir = StateDir::open(&options.state_dir)?;
+        let state_dir = StateDir::open(&options.state_dir, &options.run_dir)?;
         let files = NodeFiles::open(state_dir.certificates())?;
         let images = ImageStore::open(&state_dir.images(), image::Options::default())?;
         let executor = options

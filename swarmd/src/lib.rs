@@ -18,6 +18,7 @@ mod daemon;
 mod dialer;
 mod error;
 mod group;
+pub mod harden;
 mod image_use;
 mod images;
 mod interfaces;
@@ -38,5 +39,7 @@ mod view;
 
 pub use daemon::{Daemon, Init, Initialized, Join};
 pub use error::{Error, chain};
-pub use options::{ExecutorChoice, Options, RaftTiming, SOCKET_DEFAULT, STATE_DIR_DEFAULT};
+pub use options::{
+    ExecutorChoice, Options, RUN_DIR_DEFAULT, RaftTiming, SOCKET_DEFAULT, STATE_DIR_DEFAULT,
+};
 pub use view::{Membership, Standing, View};

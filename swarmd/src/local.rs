@@ -1,6 +1,7 @@
 //! The services on the local socket: this machine's daemon and images, and the cluster's control.
 
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::Permissions;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,11 +43,12 @@ pub(crate) fn serve(
         path: socket.to_owned(),
         source,
     };
-    if let Some(parent) = socket.parent() {
+    if let Some(parent) = socket.parent().filter(|parent| !parent.exists()) {
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o755)
             .create(parent)
+            .and_then(|()| std::fs::set_permissions(parent, Permissions::from_mode(0o755)))
             .map_err(refused)?;
     }
     let listener = ca::unix::bind(socket, gid).map_err(refused)?;

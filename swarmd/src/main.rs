@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use swarmd::{
-    Daemon, ExecutorChoice, Options, RaftTiming, SOCKET_DEFAULT, STATE_DIR_DEFAULT, memory,
-    socket_group,
+    Daemon, ExecutorChoice, Options, RUN_DIR_DEFAULT, RaftTiming, SOCKET_DEFAULT,
+    STATE_DIR_DEFAULT, harden, memory, socket_group,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -41,6 +41,10 @@ struct Arguments {
     /// Directory for everything the daemon keeps, made with mode 0700
     #[arg(long, value_name = "DIR", default_value = STATE_DIR_DEFAULT)]
     state_dir: PathBuf,
+
+    /// Directory for what must not be on disk: in memory, and kept over restarts of the daemon
+    #[arg(long, value_name = "DIR", default_value = RUN_DIR_DEFAULT)]
+    run_dir: PathBuf,
 
     /// Unix socket for users of this machine, made with mode 0600
     #[arg(long, value_name = "PATH", default_value = SOCKET_DEFAULT)]
@@ -125,7 +129,9 @@ fn secret_driver(text: &str) -> Result<(String, PathBuf), String> {
 
 fn main() -> ExitCode {
     memory::tune_allocator();
-    match run(Arguments::parse()) {
+    // Before there is a second thread, and before there is anything to hide.
+    let unhardened = harden::harden();
+    match run(Arguments::parse(), &unhardened) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("swarmd: {error:#}");
@@ -134,7 +140,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
+fn run(arguments: Arguments, unhardened: &[String]) -> anyhow::Result<()> {
     let filter =
         EnvFilter::try_new(&arguments.log).with_context(|| format!("--log {:?}", arguments.log))?;
     tracing_subscriber::fmt()
@@ -144,6 +150,9 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         .init();
     if let Err(error) = memory::lock() {
         tracing::warn!(%error, "memory is not locked: keys could be swapped out");
+    }
+    for problem in unhardened {
+        tracing::warn!(problem, "this process could not be hardened");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
@@ -161,6 +170,7 @@ impl Arguments {
         let group = self.group.as_deref();
         Ok(Options {
             state_dir: self.state_dir,
+            run_dir: self.run_dir,
             socket: self.socket,
             socket_gid: group
                 .map(|group| socket_group::number(group, groups))

@@ -15,6 +15,8 @@ use crate::state_dir::StateDir;
 
 /// Where the state lies unless told otherwise.
 pub const STATE_DIR_DEFAULT: &str = "/var/lib/swarmd";
+/// Where what must not be on disk lies unless told otherwise.
+pub const RUN_DIR_DEFAULT: &str = "/run/swarm";
 /// Where the daemon listens for users of this machine unless told otherwise.
 pub const SOCKET_DEFAULT: &str = "/run/swarm/swarmd.sock";
 
@@ -23,6 +25,9 @@ pub const SOCKET_DEFAULT: &str = "/run/swarm/swarmd.sock";
 pub struct Options {
     /// Everything the daemon keeps. Made with mode 0700.
     pub state_dir: PathBuf,
+    /// What is remembered of tasks and containers: in memory, kept over restarts of the daemon, gone
+    /// with a reboot as the containers are. No two daemons may share one.
+    pub run_dir: PathBuf,
     /// The unix socket for users of this machine. Made with mode 0600.
     pub socket: PathBuf,
     /// The group whose members may use the socket, besides root and the daemon's own user. With one
@@ -96,6 +101,7 @@ impl ExecutorChoice {
                     .into_owned();
                 let executor = ContainerExecutor::open(worker::Options {
                     state_dir: state_dir.path().join("worker"),
+                    run_dir: state_dir.run_dir().to_owned(),
                     shim: shim.map_or(ShimSource::BesideExecutable, ShimSource::Path),
                     cgroup_parent,
                     datapath: Some(worker::ProgramSource::BesideExecutable),

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -70,6 +70,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
+    run_dir: PathBuf,
     lock: Mutex<Option<File>>,
 }
 
@@ -78,8 +79,15 @@ impl StateDir {
     ///
     /// # Errors
     /// [`Error::InUse`] while another process has it open, or what the file system says.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    pub fn open(path: &Path, run_dir: &Path) -> Result<Self, Error> {
         make_dir(path)?;
+        make_open_dir(run_dir)?;
+        if !is_in_memory(run_dir) {
+            tracing::warn!(
+                path = %run_dir.display(),
+                "this directory is not in memory: what tasks are told can be read on its disk"
+            );
+        }
         let lock = path.join(LOCK);
         let file = OpenOptions::new()
             .create(true)
@@ -91,6 +99,7 @@ impl StateDir {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
+                run_dir: run_dir.to_owned(),
                 lock: Mutex::new(Some(file)),
             }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::InUse(path.to_owned())),
@@ -124,10 +133,16 @@ impl StateDir {
         self.path.join(RAFT)
     }
 
+    /// What is kept in memory over restarts of the daemon.
+    #[must_use]
+    pub fn run_dir(&self) -> &Path {
+        &self.run_dir
+    }
+
     /// What the agent keeps of each task, one file each.
     #[must_use]
     pub fn task_records(&self) -> PathBuf {
-        self.path.join(WORKER).join(TASKS)
+        self.run_dir.join(TASKS)
     }
 
     /// Images and their layers.
@@ -196,7 +211,7 @@ impl StateDir {
     pub fn remove_membership(&self) -> Result<(), Error> {
         self.remove_raft()?;
         let agent = self.path.join(WORKER);
-        remove_tree(&agent.join(TASKS))?;
+        remove_tree(&self.task_records())?;
         remove_file(&agent.join(MANAGERS))?;
         remove_file(&self.path.join(SETTINGS))
     }
@@ -208,6 +223,21 @@ fn make_dir(path: &Path) -> Result<(), Error> {
         .mode(0o700)
         .create(path)
         .map_err(io_error("make the directory", path))
+}
+
+/// Others may look up the socket in it; what is private in it has a directory of its own.
+fn make_open_dir(path: &Path) -> Result<(), Error> {
+    let made = fs::DirBuilder::new().recursive(true).create(path);
+    made.map_err(io_error("make the directory", path))?;
+    let mode = fs::metadata(path).map(|it| it.permissions().mode() | 0o755);
+    mode.and_then(|mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
+        .map_err(io_error("open to others the directory", path))
+}
+
+fn is_in_memory(path: &Path) -> bool {
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
+    const RAMFS_MAGIC: i64 = 0x8584_58f6;
+    rustix::fs::statfs(path).is_ok_and(|it| [TMPFS_MAGIC, RAMFS_MAGIC].contains(&it.f_type))
 }
 
 fn remove_file(path: &Path) -> Result<(), Error> {
@@ -230,32 +260,30 @@ fn remove_tree(path: &Path) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]
     fn one_daemon_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
-        let first = StateDir::open(&path).unwrap();
+        let first = StateDir::open(&path, &dir.path().join("run")).unwrap();
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o700
         );
-        let second = StateDir::open(&path).unwrap_err();
+        let second = StateDir::open(&path, &dir.path().join("run")).unwrap_err();
         assert!(matches!(&second, Error::InUse(it) if *it == path));
         assert!(second.to_string().contains("in use"), "{second}");
         first.unlock();
-        let next = StateDir::open(&path).unwrap();
+        let next = StateDir::open(&path, &dir.path().join("run")).unwrap();
         drop(next);
-        StateDir::open(&path).unwrap();
+        StateDir::open(&path, &dir.path().join("run")).unwrap();
     }
 
     #[test]
     fn settings_come_back_until_the_swarm_is_left() {
         let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
+        let state = StateDir::open(dir.path(), &dir.path().join("run")).unwrap();
         assert_eq!(state.settings().unwrap(), None);
         let settings = Settings {
             listen_addr: "0.0.0.0:2377".to_owned(),

@@ -282,6 +282,7 @@ impl Machine {
     pub fn options(&self) -> Options {
         Options {
             state_dir: self.dir.join("state"),
+            run_dir: self.dir.join("run"),
             socket: self.dir.join("swarmd.sock"),
             socket_gid: None,
             engine_labels: [].into(),

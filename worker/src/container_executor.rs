@@ -73,6 +73,7 @@ impl ContainerExecutor {
     pub fn open(options: Options) -> Result<Self, Error> {
         let Options {
             state_dir,
+            run_dir,
             shim,
             cgroup_parent,
             datapath,
@@ -92,7 +93,7 @@ impl ContainerExecutor {
         let shared = Shared {
             runtime: runtime.map_err(|error| Error::Runtime(Box::new(error)))?,
             images,
-            records: Records::open(&state_dir.join("records"))?,
+            records: Records::open(&run_dir.join("records"))?,
             networks: Networks::open(state_dir.join("network"), datapath, &tracker)?,
             tracker,
             hostname,
@@ -209,7 +210,7 @@ fn remove_unborn(containers: &Path) -> Result<(), Error> {
     };
     for entry in entries {
         let dir: PathBuf = entry.map_err(failed())?.path();
-        if !dir.join(container::state::CONFIG_FILE).exists() {
+        if !dir.join(container::state::MADE_FILE).exists() {
             std::fs::remove_dir_all(&dir).map_err(Error::io("remove", &dir))?;
         }
     }

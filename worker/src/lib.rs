@@ -5,7 +5,7 @@
 //! has [`container::Runtime`] make it. A container is named by its task's id. Containers outlive
 //! the daemon; a controller finds the one of its task again, however far it had come.
 //!
-//! On disk, below the directory it is given:
+//! Below the two directories it is given, the first on disk, the second in memory:
 //!
 //! ```text
 //! containers/<task>/     container::Runtime's: specification, changes, output, exit

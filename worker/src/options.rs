@@ -13,6 +13,9 @@ pub struct Options {
     /// Directory for what is known of containers; made when missing, mode 0700. Its file system
     /// must be able to hold overlayfs's upper layers.
     pub state_dir: PathBuf,
+    /// Directory for what is remembered of containers; made when missing, mode 0700 below. In memory:
+    /// a record holds what a task was told, and is of use as long as the container runs.
+    pub run_dir: PathBuf,
     /// The shim program.
     pub shim: ShimSource,
     /// The cgroup, relative to the root of each hierarchy, below which containers get theirs. Nodes

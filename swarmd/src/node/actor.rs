@@ -260,6 +260,7 @@ impl Actor {
         let options = agent::Options {
             node_id,
             state_dir: self.environment.state_dir.path().to_owned(),
+            tasks_dir: self.environment.state_dir.task_records(),
             dialer: Arc::new(AgentDialer::new(
                 self.tls.clone(),
                 self.removed.clone(),

@@ -43,6 +43,7 @@ impl Agent {
         let Options {
             node_id,
             state_dir,
+            tasks_dir,
             dialer,
             managers,
             executor,
@@ -51,7 +52,7 @@ impl Agent {
         } = self.options;
         let dir = state_dir.join("worker");
         files::make_private_dir(&dir)?;
-        let (files, records) = Files::open(&dir.join("tasks"))?;
+        let (files, records) = Files::open(&tasks_dir)?;
         // Before any task is driven on: what it is connected to has to be known.
         let networks = Networks::open(&dir, executor.clone());
         let known: BTreeSet<_> = records.keys().copied().collect();

@@ -1,4 +1,7 @@
-//! The agent's records of its tasks on disk: one file a task, written by one thread.
+//! The agent's records of its tasks: one file a task, written by one thread.
+//!
+//! They hold all a task is told, so the daemon gives a directory that is in memory, not on a disk. It
+//! outlives the daemon, as containers do, and a machine that reboots has lost both.
 //!
 //! A record is replaced by renaming a whole new file over it, so a crash of the daemon leaves the
 //! old or the new one. It is not forced to the disk: a machine that lost power has lost its

@@ -18,6 +18,8 @@ pub struct Options {
     pub node_id: NodeId,
     /// The daemon's state directory; the agent writes only below `worker/` in it.
     pub state_dir: PathBuf,
+    /// Where tasks are recorded: not on a disk, since a record holds all a task is told.
+    pub tasks_dir: PathBuf,
     /// How managers are reached.
     pub dialer: Arc<dyn ManagerDialer>,
     /// `host:port` of managers known from elsewhere; what was learnt in earlier runs is added.

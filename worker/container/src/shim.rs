@@ -12,13 +12,12 @@ mod supervise;
 use crate::control::{Phase, Reply, line};
 use crate::error::{During, Fault, Result, Step};
 use crate::private::Private;
-use crate::state::{CONFIG_FILE, Config, SHIM_LOG_FILE};
+use crate::state::{CONFIG_BYTES_MAX, Config, SHIM_LOG_FILE};
 use crate::syscall::{self, Forked};
-use launch::Launched;
 use rustix::io::FdFlags;
 use rustix::process::{chdir, setsid};
 use rustix::stdio::dup2_stdin;
-use std::io::Write;
+use std::io::{BufRead as _, BufReader, Read as _, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
@@ -83,7 +82,7 @@ fn detach() -> Result<OwnedFd> {
 /// Makes the container, tells how that went, and looks after it until it ends.
 fn serve(socket: OwnedFd) -> Result<()> {
     let mut socket = std::fs::File::from(socket);
-    let launched = match launch(&socket) {
+    let launched = match hear(&socket).and_then(|config| launch::launch(&config)) {
         Ok(launched) => launched,
         Err(fault) => {
             // If nobody listens any more, the failure is found by who attaches later.
@@ -103,18 +102,32 @@ fn serve(socket: OwnedFd) -> Result<()> {
     supervise::supervise(launched)
 }
 
-/// What the daemon gives besides the specification is forgotten again once the container has it.
-fn launch(socket: &std::fs::File) -> Result<Launched> {
+/// Makes what the daemon tells. What it gives besides the specification is forgotten again once the
+/// container has it.
+fn launch(socket: &std::fs::File) -> Result<(Launched, Config)> {
     let private = Private::receive(socket).during(Step::ReadSpec, "secrets")?;
-    let config: Config = crate::state::read(Path::new("."), CONFIG_FILE)?
-        .ok_or_else(|| Fault::refuse(Step::ReadSpec, CONFIG_FILE, "there is none"))?;
-    launch::launch(&config, &private)
+    let config = hear(socket)?;
+    let launched = launch::launch(&config, &private)?;
+    Ok((launched, config))
+}
+
+/// What is to be made: one line from whoever asks for it.
+fn hear(socket: &std::fs::File) -> Result<Config> {
+    let mut line = Vec::new();
+    BufReader::new(socket.take(CONFIG_BYTES_MAX))
+        .read_until(b'\n', &mut line)
+        .during(Step::ReadSpec, "the daemon")?;
+    serde_json::from_slice(&line)
+        .map_err(|error| Fault::refuse(Step::ReadSpec, "the daemon", error))
 }
 
 /// Has a panic written to a file, for the daemon to find.
 fn leave_last_words() {
     std::panic::set_hook(Box::new(|panic| {
-        // Nothing more can be done about a failure here.
-        let _ = std::fs::write(SHIM_LOG_FILE, panic.to_string());
+        // Where, but not what it says: that may be something the container was told. Nothing more
+        // can be done about a failure here.
+        let place = panic.location().map(ToString::to_string);
+        let words = format!("panicked at {}", place.unwrap_or_default());
+        let _ = std::fs::write(SHIM_LOG_FILE, words);
     }));
 }

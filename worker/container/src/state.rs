@@ -2,7 +2,7 @@
 //!
 //! | file          | written by             | says                                              |
 //! |---------------|------------------------|---------------------------------------------------|
-//! | `config.json` | daemon, mode 0600      | [`Config`]                                        |
+//! | `made`        | daemon                 | nothing: the directory is a container's           |
 //! | `state.json`  | shim, once created     | [`State`]                                         |
 //! | `exit.json`   | shim, or daemon if the shim died | [`ExitStatus`]                          |
 //! | `shim.sock`   | shim, mode 0600        | takes [`crate::control::Request`]s                |
@@ -18,8 +18,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Name of the file that holds the [`Config`].
-pub const CONFIG_FILE: &str = "config.json";
+/// Name of the file that marks a directory as a container's.
+pub const MADE_FILE: &str = "made";
 /// Name of the file that holds the [`State`].
 pub const STATE_FILE: &str = "state.json";
 /// Name of the file that holds the [`ExitStatus`].
@@ -41,8 +41,10 @@ pub const ETC_DIR: &str = "etc";
 
 /// Largest of these files that is read, in bytes; a specification is some kilobytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
+/// Largest [`Config`] a shim takes, in bytes.
+pub const CONFIG_BYTES_MAX: u64 = 4 << 20;
 
-/// What a shim is started with.
+/// What a shim is told when it is started. Never written to disk: it holds what the task was told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// The container's id, unique on the machine within its cgroup parent.

@@ -72,6 +72,7 @@ impl Machine {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let options = Options {
             state_dir: dir.path().join("worker"),
+            run_dir: dir.path().join("worker"),
             shim: ShimSource::Path(shim().to_owned()),
             cgroup_parent: format!("swarm-worker-test-{}-{number}", std::process::id()),
             datapath: None,

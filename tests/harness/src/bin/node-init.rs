@@ -17,6 +17,8 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
+/// Where the daemon keeps what must not be on disk.
+const RUN_DIR: &str = "/run/swarm";
 /// How long a stopped daemon may take to end.
 const STOP_MAX: Duration = Duration::from_secs(20);
 
@@ -76,6 +78,16 @@ fn inner(name: &str) -> Result<()> {
         None::<&std::ffi::CStr>,
     )
     .context("mounting /proc")?;
+    // As on a real machine, it is empty after a reboot.
+    std::fs::create_dir_all(RUN_DIR).context("making /run/swarm")?;
+    mount(
+        "tmpfs",
+        RUN_DIR,
+        "tmpfs",
+        MountFlags::empty(),
+        None::<&std::ffi::CStr>,
+    )
+    .context("mounting /run/swarm")?;
     let init = Init::default();
     let reaped = init.reaped.clone();
     std::thread::spawn(move || reap(&reaped));

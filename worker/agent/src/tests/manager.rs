@@ -330,6 +330,7 @@ impl Node {
         let options = Options {
             node_id: NodeId::from_number(7),
             state_dir: self.dir.path().to_owned(),
+            tasks_dir: self.dir.path().join("worker/tasks"),
             dialer: Arc::new(self.network.clone()),
             managers: managers.iter().map(|m| (*m).to_owned()).collect(),
             executor: Arc::new(Sim(self.machine.clone())),

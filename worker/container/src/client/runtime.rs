@@ -5,11 +5,12 @@ use super::container::Container;
 use super::program::{ShimProgram, ShimSource};
 use super::{Error, reap};
 use crate::cgroup::Hierarchies;
-use crate::control::Reply;
+use crate::control::{self, Reply};
 use crate::error::{Fault, Step};
 use crate::private::Private;
 use crate::spec::ContainerSpec;
-use crate::state::{self, CONFIG_FILE, Config};
+use crate::state::{self, Config, MADE_FILE};
+use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream as BlockingUnixStream;
@@ -112,7 +113,7 @@ impl Runtime {
         let started = blocking(move || {
             shared
                 .make_dir(&config)
-                .and_then(|dir| shared.start_shim(&dir, &private))
+                .and_then(|dir| shared.start_shim(&dir, &private, &config))
         });
         let answer = match started.await {
             Ok(socket) => first_answer(socket).await,
@@ -148,7 +149,7 @@ impl Runtime {
             return Err(Error::InvalidId(id.to_owned()));
         }
         let dir = self.shared.dir(id);
-        if !dir.join(CONFIG_FILE).exists() {
+        if !dir.join(MADE_FILE).exists() {
             return Ok(None);
         }
         let pid = match state::read::<state::State>(&dir, state::STATE_FILE) {
@@ -167,7 +168,7 @@ impl Runtime {
         let mut ids = Vec::new();
         for entry in std::fs::read_dir(state_dir).map_err(failed())? {
             let entry = entry.map_err(failed())?;
-            if entry.path().join(CONFIG_FILE).exists()
+            if entry.path().join(MADE_FILE).exists()
                 && let Ok(id) = entry.file_name().into_string()
             {
                 ids.push(id);
@@ -215,16 +216,18 @@ impl Shared {
             }
             Err(error) => return Err(Error::io("make", dir)(error)),
         }
-        state::write(&dir, CONFIG_FILE, config, false).map_err(|fault| Error::Fault {
-            id: config.id.clone(),
-            fault,
-        })?;
+        std::fs::write(dir.join(MADE_FILE), "").map_err(Error::io("mark", &dir))?;
         Ok(dir)
     }
 
     /// Starts the shim and waits until it has left this process's children. Returns our end of its
     /// standard input.
-    fn start_shim(&self, dir: &Path, private: &Private) -> Result<BlockingUnixStream, Error> {
+    fn start_shim(
+        &self,
+        dir: &Path,
+        private: &Private,
+        config: &Config,
+    ) -> Result<BlockingUnixStream, Error> {
         let failed = || Error::io("start the shim of", dir);
         let (ours, theirs) = BlockingUnixStream::pair().map_err(failed())?;
         let status = Command::new(self.program.path())
@@ -240,8 +243,11 @@ impl Shared {
             return Err(failed()(std::io::Error::other(status.to_string())));
         }
         // A shim that is gone by now has left its last words, which say more.
-        if let Err(error) = private.send(&ours) {
-            tracing::debug!(dir = %dir.display(), %error, "the shim took no secrets");
+        let told = private
+            .send(&ours)
+            .and_then(|()| (&ours).write_all(&control::line(config)));
+        if let Err(error) = told {
+            tracing::debug!(dir = %dir.display(), %error, "the shim was not told what to make");
         }
         Ok(ours)
     }

@@ -82,7 +82,9 @@ fn detach() -> Result<OwnedFd> {
 /// Makes the container, tells how that went, and looks after it until it ends.
 fn serve(socket: OwnedFd) -> Result<()> {
     let mut socket = std::fs::File::from(socket);
-    let launched = match hear(&socket).and_then(|config| launch::launch(&config)) {
+    let launched =
+        hear(&socket).and_then(|config| launch::launch(&config).map(|launched| (launched, config)));
+    let (launched, config) = match launched {
         Ok(launched) => launched,
         Err(fault) => {
             // If nobody listens any more, the failure is found by who attaches later.
@@ -99,7 +101,7 @@ fn serve(socket: OwnedFd) -> Result<()> {
     }));
     drop(socket);
     syscall::trim_heap();
-    supervise::supervise(launched)
+    supervise::supervise(launched, config)
 }
 
 /// Makes what the daemon tells. What it gives besides the specification is forgotten again once the

@@ -1,7 +1,6 @@
 //! Programs that run in the container besides its own, for as long as somebody waits for them.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -13,7 +12,7 @@ use crate::cgroup::Cgroup;
 use crate::control::{EXEC_OUTPUT_BYTES_MAX, EXECS_MAX, Reply};
 use crate::error::{During, Fault, Result, Step};
 use crate::init::{ADMITTED, join::Join};
-use crate::state::{self, CONFIG_FILE, Config};
+use crate::state::Config;
 use crate::syscall::{self, Forked};
 
 /// Bytes read at once.
@@ -39,6 +38,7 @@ impl Execs {
     pub(super) fn start(
         &mut self,
         client: u64,
+        config: &Config,
         init: i32,
         cgroup: &Cgroup,
         args: &[String],
@@ -48,8 +48,6 @@ impl Execs {
             let reason = format!("{EXECS_MAX} further programs run already");
             return Err(Fault::refuse(Step::Exec, "a further program", &reason));
         }
-        let config: Config = state::read(Path::new("."), CONFIG_FILE)?
-            .ok_or_else(|| Fault::refuse(Step::ReadSpec, CONFIG_FILE, "there is none"))?;
         let (pipe, output) = pipe_with(PipeFlags::CLOEXEC).during(Step::Stdio, "pipe")?;
         let (channel, theirs) = socketpair(
             AddressFamily::UNIX,
@@ -59,7 +57,7 @@ impl Execs {
         )
         .during(Step::Shim, "channel")?;
         let join = Join {
-            config: &config,
+            config,
             args,
             init,
             channel: theirs,

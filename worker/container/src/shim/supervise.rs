@@ -11,7 +11,7 @@ use crate::error::{During, Fault, Result, Step};
 use crate::init::{GO, Message};
 use crate::log::{Stream, Writer};
 use crate::signal::SIGNAL_MAX;
-use crate::state::{self, EXIT_FILE, ExitStatus, LOG_DIR, SOCKET_FILE};
+use crate::state::{self, Config, EXIT_FILE, ExitStatus, LOG_DIR, SOCKET_FILE};
 use crate::syscall;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -24,6 +24,8 @@ use std::path::{Path, PathBuf};
 const TRIM_AFTER_MS: u64 = 1000;
 
 struct Supervisor {
+    /// What was made, for further programs in it.
+    config: Config,
     pid: i32,
     cgroup: Cgroup,
     phase: Phase,
@@ -47,7 +49,7 @@ struct Supervisor {
 
 /// Looks after a created container; returns once it has ended and nothing of it is left but its
 /// directory.
-pub(super) fn supervise(launched: Launched) -> Result<()> {
+pub(super) fn supervise(launched: Launched, config: Config) -> Result<()> {
     let Launched {
         pid,
         cgroup,
@@ -59,6 +61,7 @@ pub(super) fn supervise(launched: Launched) -> Result<()> {
     } = launched;
     let output = |pipe, stream| Output::new(pipe, stream).during(Step::Stdio, "pipes");
     let mut supervisor = Supervisor {
+        config,
         pid,
         cgroup,
         phase: Phase::Created,
@@ -212,8 +215,14 @@ impl Supervisor {
             return Err(Fault::refuse(Step::Exec, "a further program", reason));
         }
         self.trim_at_ms = Some(syscall::monotonic_ms() + TRIM_AFTER_MS);
-        self.execs
-            .start(client, self.pid, &self.cgroup, args, timeout_ms)
+        self.execs.start(
+            client,
+            &self.config,
+            self.pid,
+            &self.cgroup,
+            args,
+            timeout_ms,
+        )
     }
 
     fn send(&self, signal: i32) -> Reply {

@@ -214,7 +214,7 @@ async fn half_made_container_is_cleared_up() {
     // A daemon that ended before it started the shim leaves a directory and nothing else.
     let dir = host.options.state_dir.join("c");
     std::fs::create_dir(&dir).unwrap();
-    std::fs::write(dir.join("config.json"), "{").unwrap();
+    std::fs::write(dir.join("made"), "").unwrap();
     let container = in_time(host.runtime.attach("c"))
         .await
         .unwrap()

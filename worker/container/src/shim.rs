@@ -14,6 +14,7 @@ use crate::error::{During, Fault, Result, Step};
 use crate::private::Private;
 use crate::state::{CONFIG_BYTES_MAX, Config, SHIM_LOG_FILE};
 use crate::syscall::{self, Forked};
+use launch::Launched;
 use rustix::io::FdFlags;
 use rustix::process::{chdir, setsid};
 use rustix::stdio::dup2_stdin;
@@ -82,9 +83,7 @@ fn detach() -> Result<OwnedFd> {
 /// Makes the container, tells how that went, and looks after it until it ends.
 fn serve(socket: OwnedFd) -> Result<()> {
     let mut socket = std::fs::File::from(socket);
-    let launched =
-        hear(&socket).and_then(|config| launch::launch(&config).map(|launched| (launched, config)));
-    let (launched, config) = match launched {
+    let (launched, config) = match launch(&socket) {
         Ok(launched) => launched,
         Err(fault) => {
             // If nobody listens any more, the failure is found by who attaches later.

@@ -183,7 +183,7 @@ mod tests {
 
     use super::*;
 
-    const TARGET: ReferenceTarget = ReferenceTarget::Env(String::new());
+    static TARGET: ReferenceTarget = ReferenceTarget::Env(String::new());
 
     fn used() -> ContentUse<'static> {
         ContentUse {

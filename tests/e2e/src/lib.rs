@@ -8,6 +8,15 @@ use harness::{Lab, LabOptions, Programs};
 /// When this machine could run one but making it failed.
 #[must_use]
 pub fn lab() -> Option<Lab> {
+    lab_with(&[])
+}
+
+/// The same, of daemons with more options.
+///
+/// # Panics
+/// When this machine could run one but making it failed.
+#[must_use]
+pub fn lab_with(daemon_args: &[&str]) -> Option<Lab> {
     if let Some(reason) = harness::unavailable() {
         println!("skipped: {reason}");
         return None;
@@ -19,7 +28,11 @@ pub fn lab() -> Option<Lab> {
             return None;
         }
     };
-    Some(Lab::new(LabOptions::new(programs)).expect("a lab can be made here"))
+    let options = LabOptions {
+        daemon_args: daemon_args.iter().map(|arg| String::from(*arg)).collect(),
+        ..LabOptions::new(programs)
+    };
+    Some(Lab::new(options).expect("a lab can be made here"))
 }
 
 /// Numbers that look random and are the same for the same seed (splitmix64).

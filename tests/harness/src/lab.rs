@@ -21,6 +21,8 @@ pub struct LabOptions {
     pub programs: Programs,
     /// Where state and logs go; a fresh directory below is made and removed.
     pub parent_dir: PathBuf,
+    /// More options for every daemon.
+    pub daemon_args: Vec<String>,
     /// Keep directory, namespaces and processes on drop, for a person to look at.
     pub keep: bool,
 }
@@ -32,6 +34,7 @@ impl LabOptions {
         Self {
             programs,
             parent_dir: std::env::temp_dir(),
+            daemon_args: vec![],
             keep: false,
         }
     }

@@ -25,6 +25,7 @@ pub struct Node {
     dir: PathBuf,
     cgroup_parent: String,
     programs: Programs,
+    daemon_args: Vec<String>,
     init: Option<Init>,
 }
 
@@ -52,6 +53,7 @@ impl Node {
             address,
             cgroup_parent: format!("{lab}/{name}"),
             programs: options.programs.clone(),
+            daemon_args: options.daemon_args.clone(),
             name,
             dir,
             init: None,
@@ -208,6 +210,7 @@ impl Node {
             "--cgroup-parent".into(),
             self.cgroup_parent.clone(),
         ];
+        let args = [&args[..], &self.daemon_args].concat();
         let log = text(self.dir.join("swarmd.log"));
         let pid = self.order(&format!("start\t{log}\t{}", args.join("\t")))?;
         pid.parse()

@@ -46,10 +46,29 @@ fn ctl_with(lab: &Lab, args: &[&str], input: &str) -> Result<()> {
 
 /// Processes of the lab by the name of their program.
 fn named(lab: &Lab, name: &str) -> Vec<u32> {
-    let is_named = |pid: &u32| {
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
-    };
-    lab.pids().into_iter().filter(is_named).collect()
+    let machines = lab.pids();
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
+        })
+        .filter(|pid| is_below(*pid, &machines))
+        .collect()
+}
+
+/// Whether a process descends from one of these.
+fn is_below(mut pid: u32, ancestors: &[u32]) -> bool {
+    while pid > 1 {
+        if ancestors.contains(&pid) {
+            return true;
+        }
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        pid = parent
+            .and_then(|parent| parent.trim().parse().ok())
+            .unwrap_or(0);
+    }
+    false
 }
 
 /// What the container sees at this path, of the only one there is.

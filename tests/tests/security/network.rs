@@ -57,7 +57,11 @@ async fn a_certificate_with_the_right_names_and_the_wrong_root_gets_nothing() {
             refusal(&answer.expect_err("even the public root is not given"))
         }
     };
-    assert_eq!(refused, Some(Refusal::OurCertificate));
+    // The alert that says why is lost when the connection's end comes first.
+    assert!(
+        refused.is_none_or(|why| why == Refusal::OurCertificate),
+        "{refused:?}"
+    );
     cluster.shutdown().await;
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use proto::ca::IssueNodeCertificateRequest;
 use proto::ca::ca_client::CaClient;
+use proto::ca::{IssueNodeCertificateRequest, ReissueNodeCertificateRequest};
 use proto::control::ServiceLogsRequest;
 use proto::dispatcher::dispatcher_client::DispatcherClient;
 use proto::dispatcher::{self as wire, agent_message, assignment_change, manager_message};
@@ -21,9 +21,10 @@ use crate::caller::{as_node, call, join};
 
 /// What a worker's certificate opens. A new RPC fails this test until somebody has thought about
 /// what a hostile worker could do with it, and written that attack below.
-const ATTACKED_BELOW: [&str; 4] = [
+const ATTACKED_BELOW: [&str; 5] = [
     "/swarm.ca.v1.Ca/GetRootCertificate",
     "/swarm.ca.v1.Ca/IssueNodeCertificate",
+    "/swarm.ca.v1.Ca/ReissueNodeCertificate",
     "/swarm.dispatcher.v1.Dispatcher/Session",
     "/swarm.logs.v1.LogBroker/Publish",
 ];
@@ -70,6 +71,34 @@ async fn a_certificate_renews_for_its_own_node_in_its_own_role_only() {
     };
     let refused = client.issue_node_certificate(bad).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    cluster.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_comes_back_as_a_node_whose_key_it_has_not() {
+    let cluster = Cluster::new().managers(1).workers(1).start().await.unwrap();
+    let identity = join(&cluster, NodeRole::Worker).await;
+    let mut client = CaClient::new(as_node(&identity, &cluster.machines[0]).await);
+    let nodes = cluster.machines[0].nodes().await.unwrap();
+    let own = identity.node_id().to_string();
+    let mut asked = 0;
+    // Its own key and a fresh one, for every node: only its own for itself counts.
+    let fresh = ca::PrivateKey::generate().unwrap();
+    let keys = [(identity.key(), true), (&fresh, false)];
+    let mut asked = 0;
+    for node in nodes.into_iter().filter_map(|view| view.node) {
+        for (key, is_certified) in keys {
+            let request = ReissueNodeCertificateRequest {
+                node_id: node.id.clone(),
+                csr_pem: key.csr_pem().unwrap(),
+            };
+            let answer = client.reissue_node_certificate(request).await;
+            let is_due = is_certified && node.id == own;
+            assert_eq!(answer.is_ok(), is_due, "{}: {answer:?}", node.id);
+            asked += 1;
+        }
+    }
+    assert_eq!(asked, 6, "three nodes, two keys");
     cluster.shutdown().await;
 }
 

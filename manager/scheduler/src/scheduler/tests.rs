@@ -361,8 +361,8 @@ fn a_port_of_a_node_belongs_to_one_task() {
     // Another port, and one that the node chooses, are no matter of these.
     let others = [
         published(4, 3, 8081),
-        published(5, 3, 0),
-        published(6, 3, 0),
+        published(5, 4, 0),
+        published(6, 4, 0),
     ];
     bench.apply(others.map(|task| Action::Create(task.into())).to_vec());
     bench.step();

@@ -236,15 +236,11 @@ impl ExternalCa<'_> {
         // The connection moves what the request needs; it ends with it.
         let (status, body) = {
             tokio::pin!(answer, connection);
-            loop {
-                tokio::select! {
-                    answer = &mut answer => break answer?,
-                    ended = &mut connection => {
-                        if let Err(error) = ended {
-                            return Err(failed(error.to_string()));
-                        }
-                        break answer.await?;
-                    }
+            tokio::select! {
+                answer = &mut answer => answer?,
+                ended = &mut connection => {
+                    ended.map_err(|error| failed(error.to_string()))?;
+                    answer.await?
                 }
             }
         };

@@ -19,7 +19,8 @@ pub fn number(group: &str, groups: &Path) -> Result<u32> {
         .with_context(|| format!("--group {group}: reading {}", groups.display()))?;
     for line in text.lines() {
         let mut fields = line.split(':');
-        if fields.next() == Some(group)
+        if !group.is_empty()
+            && fields.next() == Some(group)
             && let Some(number) = fields.nth(1).and_then(|number| number.parse().ok())
         {
             return Ok(number);

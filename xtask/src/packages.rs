@@ -9,7 +9,7 @@ struct Need {
     used_for: &'static str,
 }
 
-const NEEDS: [Need; 5] = [
+const NEEDS: [Need; 6] = [
     Need {
         program: "ip",
         package: "iproute2",
@@ -34,6 +34,11 @@ const NEEDS: [Need; 5] = [
         program: "openssl",
         package: "openssl",
         used_for: "a second opinion on certificates",
+    },
+    Need {
+        program: "dig",
+        package: "bind9-dnsutils",
+        used_for: "a second opinion on names",
     },
 ];
 

@@ -84,10 +84,14 @@ impl Count {
             self.failed += number("failed");
         } else if let Some(name) = line.strip_prefix("---- ") {
             self.test = name.trim_end_matches(" stdout ----").to_owned();
-        } else if let Some(reason) = line.strip_prefix("skipped: ")
-            && self.in_successes
-        {
-            self.skipped.push((self.test.clone(), reason.to_owned()));
+        } else if let Some(reason) = line.strip_prefix("skipped: ") {
+            if self.in_successes {
+                self.skipped.push((self.test.clone(), reason.to_owned()));
+            } else if let Some((reason, name)) = reason.rsplit_once(" (") {
+                // Written past the capture of output: the test names itself.
+                let test = name.trim_end_matches(')').to_owned();
+                self.skipped.push((test, reason.to_owned()));
+            }
         }
         // One line a passing test says nothing; what failed is shown whole.
         let noise = self.in_successes || line.is_empty() || line.ends_with(" ... ok");

@@ -103,7 +103,7 @@ impl Ca {
                 .filter_map(|it| it.node)
                 .collect();
             let under_way = cluster.root_rotation.as_ref();
-            if !under_way.is_none_or(|it| it.trust_root_digest == goal.digest)
+            if under_way.is_some_and(|it| it.trust_root_digest != goal.digest)
                 || (under_way.is_none() && cluster.trust_root_digest != goal.digest)
             {
                 return Err(Error::Failed(
@@ -185,7 +185,7 @@ impl Goal {
             let is_away = matches!(state, NodeState::Down | NodeState::Disconnected);
             if is_away && !is_certified {
                 count.away.push(format!("{} ({})", told.hostname, node.id));
-            } else if !is_away && !(is_certified && is_trusting) {
+            } else if !(is_away || is_certified && is_trusting) {
                 count.moving += 1;
             }
         }

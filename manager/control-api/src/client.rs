@@ -205,7 +205,8 @@ mod tests {
         let fixture = Fixture::new(1, 0).await;
         let made = fixture.api.create_client(new("ci")).await.unwrap();
         assert!(made.certificate_pem.contains("BEGIN CERTIFICATE"));
-        assert_eq!(fixture.api.list_clients().unwrap(), [made.view.clone()]);
+        let listed = fixture.api.list_clients().unwrap();
+        assert_eq!(listed, std::slice::from_ref(&made.view));
         let again = fixture.api.create_client(new("ci")).await.unwrap_err();
         assert_eq!(again.to_string(), "client ci already exists");
         let begin = &made.view.id.as_str()[..12];

@@ -57,8 +57,8 @@ impl Planner for RootRotator {
             .filter(|node| !is_issued_by(node, &issuer))
             .collect();
         let is_waited_for =
-            |node: &&&std::sync::Arc<Node>| !(next.skip_unreachable && is_away(node));
-        if left.iter().filter(is_waited_for).next().is_none() {
+            |node: &&std::sync::Arc<Node>| !(next.skip_unreachable && is_away(node));
+        if !left.iter().any(is_waited_for) {
             match finished(cluster, next) {
                 Ok(cluster) => {
                     tracing::info!(

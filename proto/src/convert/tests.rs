@@ -37,6 +37,7 @@ fn labels() -> types::Labels {
     [("a".to_owned(), "b".to_owned())].into()
 }
 
+#[expect(clippy::too_many_lines, reason = "every field of a spec")]
 fn task_spec() -> TaskSpec {
     TaskSpec {
         container: ContainerSpec {
@@ -197,6 +198,7 @@ fn a_task_survives_the_wire() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "every field of two objects")]
 fn a_node_and_the_cluster_survive_the_wire() {
     let node = Node {
         id: NodeId::from_number(8),

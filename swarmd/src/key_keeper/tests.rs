@@ -132,6 +132,7 @@ fn unlock(files: &NodeFiles, keys: &[UnlockKey]) {
 /// directory is taken after every single change of the disk on the way. A manager starts from each,
 /// with all it had, and catches up with what the cluster wants.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "one history, told in its order")]
 async fn a_crash_at_each_step_leaves_a_manager_that_starts_and_catches_up() {
     let temporary = tempfile::tempdir().unwrap();
     let dir = temporary.path().join("live");

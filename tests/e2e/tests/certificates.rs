@@ -74,6 +74,7 @@ fn secret(node: &Node, verb: &str, text: &str) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 fn the_root_is_replaced_twice_while_a_node_is_down_and_no_task_restarts() {
     let Some(mut lab) = swarm_e2e::lab() else {
         return;

@@ -172,6 +172,7 @@ fn run_service(lab: &Lab) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 fn a_locked_swarm_shows_nothing_and_needs_its_key() {
     let Some(mut lab) = lab() else { return };
     lab.form_swarm(3, 1).unwrap();

@@ -153,6 +153,7 @@ fn copies(lab: &Lab, text: &str) -> Vec<String> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 fn a_secret_is_only_where_it_is_used() {
     let Some(mut lab) = swarm_e2e::lab() else {
         return;

@@ -7,8 +7,11 @@ mod identity;
 mod records;
 mod requests;
 
+/// What a target does with bytes.
+pub type Target = fn(&[u8]);
+
 /// Every target: its name, and what it does with bytes.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("join_token", identity::join_token),
     ("unlock_key", identity::unlock_key),
     ("key_file", identity::key_file),

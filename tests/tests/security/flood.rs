@@ -37,6 +37,7 @@ async fn dial(from: SocketAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[expect(clippy::too_many_lines, reason = "one attack, told in its order")]
 async fn floods_take_no_leader_down_and_stop_no_write() {
     let limit = getrlimit(Resource::Nofile);
     let wanted = Rlimit {

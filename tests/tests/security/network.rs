@@ -59,7 +59,9 @@ async fn a_certificate_with_the_right_names_and_the_wrong_root_gets_nothing() {
     };
     // The alert that says why is lost when the connection's end comes first.
     assert!(
-        refused.is_none_or(|why| why == Refusal::OurCertificate),
+        refused
+            .as_ref()
+            .is_none_or(|why| *why == Refusal::OurCertificate),
         "{refused:?}"
     );
     cluster.shutdown().await;

@@ -81,7 +81,6 @@ async fn nobody_comes_back_as_a_node_whose_key_it_has_not() {
     let mut client = CaClient::new(as_node(&identity, &cluster.machines[0]).await);
     let nodes = cluster.machines[0].nodes().await.unwrap();
     let own = identity.node_id().to_string();
-    let mut asked = 0;
     // Its own key and a fresh one, for every node: only its own for itself counts.
     let fresh = ca::PrivateKey::generate().unwrap();
     let keys = [(identity.key(), true), (&fresh, false)];
@@ -138,12 +137,10 @@ impl Session {
         let report = wire::TaskReport {
             task_id: task.id.to_string(),
             status: Some((&status).into()),
-            ..Default::default()
         };
         let batch = wire::StatusBatch {
             sequence,
             reports: vec![report],
-            ..Default::default()
         };
         let message = agent_message::Message::Statuses(batch);
         self.orders.send(wrap(message)).await.unwrap();

@@ -31,7 +31,7 @@ pub(crate) fn skip(name: &str) -> bool {
     } else {
         return false;
     };
-    let _ = std::io::stderr().write_all(format!("skipped: {reason} ({name})\n").as_bytes());
+    let _ = std::io::stdout().write_all(format!("skipped: {reason} ({name})\n").as_bytes());
     true
 }
 

@@ -210,7 +210,7 @@ pub(crate) fn is_inside(test: &str, mounts: &str) -> bool {
 /// Says on the terminal that a test did nothing, past the capture of test output.
 pub(crate) fn skip(reason: &str) {
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
-    let _ = std::io::stderr().write_all(format!("skipped: {reason} ({name})\n").as_bytes());
+    let _ = std::io::stdout().write_all(format!("skipped: {reason} ({name})\n").as_bytes());
 }
 
 pub(crate) fn is_root() -> bool {

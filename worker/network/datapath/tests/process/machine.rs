@@ -40,7 +40,7 @@ pub(crate) fn cannot_run() -> bool {
 pub(crate) fn skip(reason: &str) {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("a test");
-    let _ = std::io::stderr().write_all(format!("skipped: {reason} ({name})\n").as_bytes());
+    let _ = std::io::stdout().write_all(format!("skipped: {reason} ({name})\n").as_bytes());
 }
 
 /// A fresh network namespace with its loopback device up.

@@ -16,6 +16,8 @@ const WAIT_MAX: Duration = Duration::from_secs(90);
 
 /// Seconds that certificates live in the renewal test; `SWARM_TEST_CERT_LIFE` sets another number.
 const LIFE_DEFAULT_S: u64 = 4;
+/// Between two writes of the client that must notice nothing.
+const WRITE_PAUSE: Duration = Duration::from_millis(20);
 /// Renewals of each node in that test; `SWARM_TEST_RENEWALS` sets another number.
 const RENEWALS_DEFAULT: u64 = 5;
 
@@ -227,12 +229,15 @@ fn short_lived_certificates_are_renewed_without_a_writer_noticing() {
                     panic!("write {writes}: {error:#}");
                 }
                 writes += 1;
+                // Enough to fall into every change, and not so much that nothing else runs.
+                std::thread::sleep(WRITE_PAUSE);
             }
             writes
         });
         let mut seen: Vec<BTreeSet<String>> = vec![BTreeSet::new(); NODES];
         let deadline =
             std::time::Instant::now() + Duration::from_secs(life_s * (renewals + 5) + 60);
+        let mut told = 0;
         // The first certificate of each is not a renewal.
         while seen
             .iter()
@@ -249,6 +254,11 @@ fn short_lived_certificates_are_renewed_without_a_writer_noticing() {
                         .ok()
                         .filter(|it| it.contains("END")),
                 );
+            }
+            let least = seen.iter().map(BTreeSet::len).min().unwrap_or(0);
+            if least > told {
+                told = least;
+                println!("renewals of every node: {}", told.saturating_sub(1));
             }
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -141,6 +141,7 @@ fn run_service(lab: &Lab) {
         program: &lab.programs().web,
         command: &["/bin/web"],
         env: &[],
+        check: &[],
     };
     write_archive(&recipe, &archive).unwrap();
     for node in lab.nodes() {

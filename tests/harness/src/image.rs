@@ -16,7 +16,12 @@ pub struct ImageRecipe<'a> {
     pub command: &'a [&'a str],
     /// `NAME=value`.
     pub env: &'a [&'a str],
+    /// The program and arguments that check whether a container of it works; none if empty.
+    pub check: &'a [&'a str],
 }
+
+/// Time between two checks, in nanoseconds.
+const CHECK_INTERVAL_NS: u64 = 200_000_000;
 
 /// Writes the archive to `to`.
 ///
@@ -34,13 +39,18 @@ pub fn write_archive(recipe: &ImageRecipe<'_>, to: &Path) -> Result<()> {
         "aarch64" => "arm64",
         other => other,
     };
-    let config = serde_json::to_vec(&json!({
+    let mut config = json!({
         "architecture": architecture,
         "os": "linux",
         "config": { "Cmd": recipe.command, "Env": recipe.env, "WorkingDir": "/" },
         "rootfs": { "type": "layers", "diff_ids": [diff_id] },
         "history": [],
-    }))?;
+    });
+    if !recipe.check.is_empty() {
+        let test: Vec<&str> = ["CMD"].iter().chain(recipe.check).copied().collect();
+        config["config"]["Healthcheck"] = json!({ "Test": test, "Interval": CHECK_INTERVAL_NS });
+    }
+    let config = serde_json::to_vec(&config)?;
     let manifest = serde_json::to_vec(&json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",

@@ -1,7 +1,7 @@
 //! A lab: a hub network, nodes on it, and the promise that all of it disappears.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -13,6 +13,9 @@ use crate::{Node, Programs};
 
 /// Labs made by this process so far, so that their names differ.
 static LABS: AtomicU32 = AtomicU32::new(0);
+
+/// Last part of the hub's own addresses.
+const HUB: u8 = 254;
 
 /// How a lab is made.
 #[derive(Clone, Debug)]
@@ -82,6 +85,7 @@ impl Lab {
             "0",
         ])?;
         ip(&["-n", &hub, "addr", "add", "10.77.0.254/24", "dev", "br0"])?;
+        add_address_v6(&hub, "br0", address_v6(HUB))?;
         ip(&["-n", &hub, "link", "set", "br0", "up"])?;
         ip(&["-n", &hub, "link", "set", "lo", "up"])?;
         Ok(lab)
@@ -164,6 +168,20 @@ impl Lab {
         })
     }
 
+    /// Does something on a thread in the hub's network namespace, outside of the cluster.
+    ///
+    /// # Errors
+    /// What the work fails with.
+    pub fn outside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        inside(&self.hub(), work)
+    }
+
+    /// The hub's own addresses, as nodes see a client there.
+    #[must_use]
+    pub fn outside_addresses(&self) -> [IpAddr; 2] {
+        [Ipv4Addr::new(10, 77, 0, HUB).into(), address_v6(HUB).into()]
+    }
+
     /// Makes a swarm: the first node inits, the next `managers - 1` join as managers, the rest as
     /// workers.
     ///
@@ -198,6 +216,22 @@ impl Lab {
         }
         Ok(())
     }
+}
+
+/// The address of IPv6 whose owner has this number in IPv4.
+pub(crate) fn address_v6(number: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, number.into())
+}
+
+/// Adds it where the kernel has IPv6; nobody else has it, which need not be found out.
+pub(crate) fn add_address_v6(namespace: &str, link: &str, address: Ipv6Addr) -> Result<()> {
+    if !Path::new("/proc/sys/net/ipv6").exists() {
+        return Ok(());
+    }
+    let address = format!("{address}/64");
+    ip(&[
+        "-n", namespace, "addr", "add", &address, "dev", link, "nodad",
+    ])
 }
 
 impl Drop for Lab {

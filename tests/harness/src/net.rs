@@ -28,8 +28,15 @@ pub(crate) fn inside<T: Send>(
     namespace: &str,
     work: impl FnOnce() -> Result<T> + Send,
 ) -> Result<T> {
-    let path = format!("/run/netns/{namespace}");
-    let file = File::open(&path).with_context(|| format!("opening {path}"))?;
+    inside_path(&format!("/run/netns/{namespace}"), work)
+}
+
+/// The same in the namespace this file stands for.
+pub(crate) fn inside_path<T: Send>(
+    path: &str,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
+    let file = File::open(path).with_context(|| format!("opening {path}"))?;
     std::thread::scope(|scope| {
         scope
             .spawn(|| {

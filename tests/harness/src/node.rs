@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::net::ip;
+use crate::net::{inside, inside_path, ip};
 use crate::{LabOptions, Programs, wait_for};
 
 /// How long a daemon may take to open its socket.
@@ -22,6 +22,7 @@ pub struct Node {
     namespace: String,
     hub_link: String,
     address: IpAddr,
+    address_v6: Ipv6Addr,
     dir: PathBuf,
     cgroup_parent: String,
     programs: Programs,
@@ -51,6 +52,7 @@ impl Node {
             namespace: format!("{lab}-{name}"),
             hub_link: format!("v{number}"),
             address,
+            address_v6: crate::lab::address_v6(number),
             cgroup_parent: format!("{lab}/{name}"),
             programs: options.programs.clone(),
             daemon_args: options.daemon_args.clone(),
@@ -92,6 +94,7 @@ impl Node {
             "dev",
             "eth0",
         ])?;
+        crate::lab::add_address_v6(ns, "eth0", node.address_v6)?;
         ip(&["-n", ns, "link", "set", "eth0", "up"])?;
         ip(&["-n", ns, "link", "set", "lo", "up"])?;
         Ok(node)
@@ -107,6 +110,35 @@ impl Node {
     #[must_use]
     pub fn address(&self) -> IpAddr {
         self.address
+    }
+
+    /// Its address of the other family on the hub network; only the machine has it, daemons are
+    /// not told.
+    #[must_use]
+    pub fn address_v6(&self) -> IpAddr {
+        self.address_v6.into()
+    }
+
+    /// Does something on a thread in the machine's network namespace.
+    ///
+    /// # Errors
+    /// What the work fails with, or when the namespace is gone.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        inside(&self.namespace, work)
+    }
+
+    /// The same in the network namespace of a process of the machine, by its pid there.
+    ///
+    /// # Errors
+    /// What the work fails with, or when there is no such process.
+    pub fn inside_of<T: Send>(
+        &self,
+        pid: u32,
+        work: impl FnOnce() -> Result<T> + Send,
+    ) -> Result<T> {
+        let init = self.pid().context("the machine is switched off")?;
+        // The machine's own /proc, as its first process sees it.
+        inside_path(&format!("/proc/{init}/root/proc/{pid}/ns/net"), work)
     }
 
     /// Its directory: `state/`, `swarmd.sock` and `swarmd.log`.

@@ -502,6 +502,7 @@ pub fn write_example_image(program: &Path, version: &str, to: &Path) -> Result<(
         program,
         command: &["/bin/web"],
         env: &[&format!("VERSION={version}"), &format!("PORT={WEB_PORT}")],
+        check: &[],
     };
     write_archive(&recipe, to)
 }

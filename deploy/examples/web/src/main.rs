@@ -1,91 +1,138 @@
-//! A small HTTP service to try a swarm with: says who it is, and ends when asked to.
+//! A small service to try a swarm with: says who it is and who asks, and ends in good order.
 //!
-//! `PORT` (8080) is where it listens, `VERSION` (1) is what it calls itself.
-//! `GET /` greets, `GET /exit/N` answers and then exits with code N, anything else is 404.
+//! `PORT` (8080) is where it listens, by HTTP and by UDP, and by SCTP where the kernel has it;
+//! `VERSION` (1) is what it calls itself. With `READY_FILE` it works only while that file is there.
+//! `web check` asks the service of the same container whether it works: a health check.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
+mod http;
+mod message;
 
-/// A client that sends nothing is dropped after this long.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
+use std::io::Write;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-/// Longest request head read, in bytes.
-const HEAD_BYTES_MAX: u64 = 8 * 1024;
+/// Connections that are served at the same time; more wait.
+const CLIENTS_MAX: usize = 512;
 
-struct Greeting {
+/// How long clients that are being served may take when the service is asked to end.
+const STOP_MAX: Duration = Duration::from_secs(5);
+
+/// Time between two looks at whether something has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// What the service knows of itself.
+struct Service {
     host: String,
     version: String,
+    ready_file: Option<String>,
+    /// Clients that are being served.
+    clients: AtomicUsize,
+    is_ending: AtomicBool,
+}
+
+impl Service {
+    fn is_ready(&self) -> bool {
+        let mut file = self.ready_file.iter();
+        file.all(|file| std::path::Path::new(file).exists())
+    }
+
+    fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Relaxed)
+    }
+
+    /// The answer that names both sides.
+    fn who(&self, client: SocketAddr) -> String {
+        let Self { host, version, .. } = self;
+        format!(
+            "host={host} version={version} client={}\n",
+            client.ip().to_canonical()
+        )
+    }
 }
 
 fn main() -> std::io::Result<()> {
     let env = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.into());
+    let port = env("PORT", "8080");
+    let port: u16 = port
+        .parse()
+        .map_err(|_| std::io::Error::other(format!("PORT={port} is not a port: 1 to 65535")))?;
+    if std::env::args().nth(1).as_deref() == Some("check") {
+        return http::check(port);
+    }
     let host = rustix::system::uname()
         .nodename()
         .to_string_lossy()
         .into_owned();
-    let greeting = Greeting {
+    let service = Arc::new(Service {
         host,
         version: env("VERSION", "1"),
-    };
-    let port = env("PORT", "8080");
-
-    // As pid 1 of a container the process gets only the signals it asked for.
-    let mut signals = signal_hook::iterator::Signals::new([15, 2])?;
-    std::thread::spawn(move || {
-        if let Some(signal) = signals.forever().next() {
-            log(&format!("signal {signal}, bye"));
-            std::process::exit(0);
-        }
+        ready_file: std::env::var("READY_FILE").ok(),
+        clients: AtomicUsize::new(0),
+        is_ending: AtomicBool::new(false),
     });
-
-    let listener = TcpListener::bind(format!("0.0.0.0:{port}"))?;
+    end_when_asked(Arc::clone(&service))?;
+    let listener = listen(port)?;
     log(&format!(
         "{} version {} listens on {port}",
-        greeting.host, greeting.version
+        service.host, service.version
     ));
+    message::serve(&service, port);
     for client in listener.incoming() {
-        match client.and_then(|client| serve(client, &greeting)) {
-            Ok(Some(code)) => std::process::exit(code),
-            Ok(None) => {}
+        match client {
+            Ok(client) => accept(&service, client),
             Err(error) => log(&format!("client: {error}")),
         }
     }
     Ok(())
 }
 
-/// Answers one request; returns the exit code it asked for.
-fn serve(mut client: TcpStream, greeting: &Greeting) -> std::io::Result<Option<i32>> {
-    client.set_read_timeout(Some(CLIENT_TIMEOUT))?;
-    client.set_write_timeout(Some(CLIENT_TIMEOUT))?;
-    let mut head = BufReader::new(std::io::Read::take(&client, HEAD_BYTES_MAX));
-    let mut request = String::new();
-    head.read_line(&mut request)?;
-    let mut line = String::new();
-    while head.read_line(&mut line)? > 2 {
-        line.clear();
-    }
-    let path = request.split(' ').nth(1).unwrap_or("");
-    log(request.trim_end());
+/// Both families where there are two.
+fn listen(port: u16) -> std::io::Result<TcpListener> {
+    TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
+        .or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))
+}
 
-    let exit = path
-        .strip_prefix("/exit/")
-        .and_then(|code| code.parse::<i32>().ok());
-    let (status, body) = match (path, exit) {
-        ("/", _) => {
-            let Greeting { host, version } = greeting;
-            ("200 OK", format!("hello from {host}, version {version}\n"))
+/// Serves a client in a thread of its own.
+fn accept(service: &Arc<Service>, client: TcpStream) {
+    while service.clients.load(Ordering::Relaxed) >= CLIENTS_MAX {
+        std::thread::sleep(LOOK_EVERY);
+    }
+    service.clients.fetch_add(1, Ordering::Relaxed);
+    let of_client = Arc::clone(service);
+    let served = std::thread::Builder::new().spawn(move || {
+        let served = http::serve(client, &of_client);
+        of_client.clients.fetch_sub(1, Ordering::Relaxed);
+        match served {
+            Ok(Some(code)) => std::process::exit(code),
+            Ok(None) => {}
+            Err(error) => log(&format!("client: {error}")),
         }
-        (_, Some(code)) => ("200 OK", format!("exiting with {code}\n")),
-        (_, None) => ("404 Not Found", "not here\n".to_owned()),
-    };
-    write!(
-        client,
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )?;
-    client.flush()?;
-    Ok(exit)
+    });
+    if let Err(error) = served {
+        service.clients.fetch_sub(1, Ordering::Relaxed);
+        log(&format!("client: {error}"));
+    }
+}
+
+/// As pid 1 of a container the process gets only the signals it asked for. Who is being served is
+/// served to the end, and told not to come back.
+fn end_when_asked(service: Arc<Service>) -> std::io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([15, 2])?;
+    std::thread::spawn(move || {
+        let Some(signal) = signals.forever().next() else {
+            return;
+        };
+        log(&format!("signal {signal}, bye"));
+        service.is_ending.store(true, Ordering::Relaxed);
+        let asked = Instant::now();
+        while service.clients.load(Ordering::Relaxed) > 0 && asked.elapsed() < STOP_MAX {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        std::process::exit(0);
+    });
+    Ok(())
 }
 
 fn log(line: &str) {

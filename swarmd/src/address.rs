@@ -19,6 +19,25 @@ pub enum Error {
     /// Others cannot reach "any address".
     #[error("advertise address {0} cannot be reached by others: name one address of this machine")]
     Unspecified(IpAddr),
+    /// The data path takes no port.
+    #[error(
+        "data path address {0:?} has a port: write an IP address or the name of an interface; the \
+         port is one for the whole swarm, chosen by `init --data-path-port`"
+    )]
+    DataPathPort(String),
+    /// The data path needs an address packets can be sent from.
+    #[error(
+        "data path address {value:?} cannot be used, {problem}: name an interface or one of {}",
+        list_or_none(.machine)
+    )]
+    DataPath {
+        /// What was given.
+        value: String,
+        /// What is wrong with it.
+        problem: &'static str,
+        /// What this machine has.
+        machine: Vec<IpAddr>,
+    },
     /// An interface without addresses.
     #[error("{field} {value:?}: the interface has no address")]
     NoAddress {
@@ -39,8 +58,19 @@ fn list(addresses: &[IpAddr]) -> String {
     if addresses.is_empty() {
         return "none beyond the loopback".to_owned();
     }
+    format!("several ({})", join(addresses))
+}
+
+fn list_or_none(addresses: &[IpAddr]) -> String {
+    if addresses.is_empty() {
+        return "this machine's addresses, of which it has none".to_owned();
+    }
+    join(addresses)
+}
+
+fn join(addresses: &[IpAddr]) -> String {
     let texts: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-    format!("several ({})", texts.join(", "))
+    texts.join(", ")
 }
 
 /// An interface and one of its addresses.
@@ -98,6 +128,83 @@ pub fn advertise(
         [only] => Ok(SocketAddr::new(only, listen.port())),
         _ => Err(Error::Ambiguous(found)),
     }
+}
+
+/// What carries packets between containers: `text` as the user gave it, an address or the name of
+/// an interface, then its first address of each family. Empty when nothing was given.
+///
+/// # Errors
+/// When the text is no address or interface of this machine that others could send to, or has a
+/// port.
+pub fn data_path(text: &str, machine: &[InterfaceAddress]) -> Result<Vec<IpAddr>, Error> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let refused = |problem| Error::DataPath {
+        value: text.to_owned(),
+        problem,
+        machine: usable(machine).collect(),
+    };
+    if machine.iter().any(|entry| entry.interface == text) {
+        let own = machine.iter().filter(|entry| entry.interface == text);
+        let own: Vec<_> = own.cloned().collect();
+        let found = one_of_each(usable(&own));
+        if found.is_empty() {
+            return Err(refused("the interface has no address others could send to"));
+        }
+        return Ok(found);
+    }
+    let has_port = text.parse::<SocketAddr>().is_ok()
+        || text
+            .split_once(':')
+            .is_some_and(|(name, _)| machine.iter().any(|entry| entry.interface == name));
+    if has_port {
+        return Err(Error::DataPathPort(text.to_owned()));
+    }
+    let Ok(address) = text.trim_matches(['[', ']']).parse::<IpAddr>() else {
+        return Err(refused("it is neither an address nor an interface here"));
+    };
+    if address.is_unspecified() || address.is_multicast() || is_link_local(&address) {
+        return Err(refused("others could not send to it"));
+    }
+    // Packets are sent from it as well.
+    if !machine.iter().any(|entry| entry.address == address) {
+        return Err(refused("this machine does not have it"));
+    }
+    Ok(vec![address])
+}
+
+/// What carries packets between containers when the user has not said: what others are told, and
+/// the address of the other family that the same interface has, if any.
+#[must_use]
+pub fn data_path_of(advertised: IpAddr, machine: &[InterfaceAddress]) -> Vec<IpAddr> {
+    if advertised.is_unspecified() {
+        return Vec::new();
+    }
+    let interface = machine.iter().find(|entry| entry.address == advertised);
+    let same: Vec<_> = machine
+        .iter()
+        .filter(|entry| interface.is_some_and(|it| it.interface == entry.interface))
+        .cloned()
+        .collect();
+    one_of_each(std::iter::once(advertised).chain(usable(&same)))
+}
+
+/// Addresses others could send to.
+fn usable(machine: &[InterfaceAddress]) -> impl Iterator<Item = IpAddr> {
+    let addresses = machine.iter().map(|entry| entry.address);
+    addresses.filter(|ip| !ip.is_loopback() && !is_link_local(ip))
+}
+
+/// The first address of each family.
+fn one_of_each(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let mut found: Vec<IpAddr> = Vec::new();
+    for address in addresses {
+        if found.iter().all(|one| one.is_ipv4() != address.is_ipv4()) {
+            found.push(address);
+        }
+    }
+    found
 }
 
 /// A manager to join at.
@@ -224,6 +331,55 @@ mod tests {
             advertise("0.0.0.0", any, &one),
             Err(Error::Unspecified(_))
         ));
+    }
+
+    #[test]
+    fn the_data_path_is_chosen_or_follows_from_what_others_are_told() {
+        let ips = |texts: &[&str]| -> Vec<IpAddr> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let machine = machine(&[
+            ("lo", "127.0.0.1"),
+            ("eth0", "10.0.0.5"),
+            ("eth0", "10.0.0.6"),
+            ("eth1", "fe80::1"),
+            ("eth1", "fd01::5"),
+            ("eth1", "10.1.0.5"),
+            ("eth2", "fe80::2"),
+        ]);
+        for (text, expected) in [
+            ("", &[][..]),
+            ("10.0.0.6", &["10.0.0.6"]),
+            ("[fd01::5]", &["fd01::5"]),
+            ("eth0", &["10.0.0.5"]),
+            ("eth1", &["fd01::5", "10.1.0.5"]),
+        ] {
+            assert_eq!(data_path(text, &machine), Ok(ips(expected)), "{text}");
+        }
+        for (text, words) in [
+            ("10.0.0.5:4789", "has a port"),
+            ("eth1:4789", "has a port"),
+            ("eth2", "no address others could send to"),
+            ("eth9", "neither an address nor an interface"),
+            ("10.0.0", "neither an address nor an interface"),
+            ("10.0.0.7", "this machine does not have it"),
+            ("0.0.0.0", "others could not send to it"),
+            ("fe80::1", "others could not send to it"),
+        ] {
+            let error = data_path(text, &machine).unwrap_err().to_string();
+            assert!(error.contains(words), "{text}: {error}");
+            assert!(error.starts_with("data path address"), "{error}");
+        }
+        for (advertised, expected) in [
+            ("10.0.0.6", &["10.0.0.6"][..]),
+            ("10.1.0.5", &["10.1.0.5", "fd01::5"]),
+            ("fd01::5", &["fd01::5", "10.1.0.5"]),
+            ("192.0.2.1", &["192.0.2.1"]),
+            ("0.0.0.0", &[]),
+        ] {
+            let found = data_path_of(advertised.parse().unwrap(), &machine);
+            assert_eq!(found, ips(expected), "{advertised}");
+        }
     }
 
     #[test]

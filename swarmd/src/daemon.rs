@@ -50,6 +50,9 @@ pub struct Init {
     pub listen_addr: String,
     /// What to tell others; empty means this machine's only address.
     pub advertise_addr: String,
+    /// Address or interface of this machine that carries what containers send each other; empty
+    /// means what others are told, and its interface's address of the other family.
+    pub data_path_addr: String,
     /// Whether this node takes tasks.
     pub availability: Availability,
     /// Settings of the swarm.
@@ -80,6 +83,8 @@ pub struct Join {
     pub listen_addr: String,
     /// What to tell others; empty means the address this machine uses towards the manager.
     pub advertise_addr: String,
+    /// As for [`Init`].
+    pub data_path_addr: String,
     /// Whether this node takes tasks.
     pub availability: Availability,
 }
@@ -253,6 +258,7 @@ impl Inner {
             field: "advertise address",
             problem: format!("the addresses of this machine cannot be read: {error}"),
         })?;
+        let data_path = address::data_path(&request.data_path_addr, &machine)?;
         let wanted = address::listen(&request.listen_addr, &machine)?;
         let listener = listen(&wanted.to_string()).await?;
         let bound = listener.local_addr().unwrap_or(wanted);
@@ -261,6 +267,7 @@ impl Inner {
             listen_addr: bound.to_string(),
             advertise_addr: advertise.clone(),
             managers: vec![advertise.clone()],
+            data_path,
         };
         let Founding {
             identity,
@@ -291,6 +298,7 @@ impl Inner {
         let token: JoinToken = request.token.parse()?;
         let remote = address::remote(&request.remote_addr)?;
         let machine = interfaces::of_this_machine().unwrap_or_default();
+        let data_path = address::data_path(&request.data_path_addr, &machine)?;
         let wanted = address::listen(&request.listen_addr, &machine)?;
         // Bound before anybody is asked, so that a manager that cannot listen is not let in first.
         let listener = listen(&wanted.to_string()).await;
@@ -320,6 +328,7 @@ impl Inner {
             listen_addr: bound.to_string(),
             advertise_addr: advertise.to_string(),
             managers: managers.clone(),
+            data_path,
         };
         let manager = match role {
             NodeRole::Worker => None,

@@ -154,6 +154,7 @@ impl Rpc for DaemonService {
         let init = Init {
             listen_addr: request.listen_addr,
             advertise_addr: request.advertise_addr,
+            data_path_addr: request.data_path_addr,
             availability: availability(request.availability)?,
             spec: spec
                 .map_err(|error| Status::invalid_argument(error.to_string()))?
@@ -175,6 +176,7 @@ impl Rpc for DaemonService {
             token: request.token,
             listen_addr: request.listen_addr,
             advertise_addr: request.advertise_addr,
+            data_path_addr: request.data_path_addr,
             availability: availability(request.availability)?,
         };
         let node_id = self.inner.join(join).await?;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -64,6 +65,10 @@ pub struct Settings {
     pub advertise_addr: String,
     /// `host:port` of managers known when it joined.
     pub managers: Vec<String>,
+    /// Addresses that carry what containers send each other, at most one of each family, where the
+    /// user chose them; empty means those of `advertise_addr`.
+    #[serde(default)]
+    pub data_path: Vec<IpAddr>,
 }
 
 /// The directory of one daemon, locked until [`StateDir::unlock`] or the end of this.
@@ -289,6 +294,7 @@ mod tests {
             listen_addr: "0.0.0.0:2377".to_owned(),
             advertise_addr: "10.0.0.1:2377".to_owned(),
             managers: vec!["10.0.0.2:2377".to_owned()],
+            data_path: vec!["10.1.0.1".parse().unwrap()],
         };
         state.save_settings(&settings).unwrap();
         assert_eq!(state.settings().unwrap(), Some(settings));
@@ -301,6 +307,11 @@ mod tests {
             state.images().exists(),
             "images are the machine's, not the swarm's"
         );
+        // As written before there was a data path of its own.
+        let former =
+            r#"{"listen_addr":"0.0.0.0:2377","advertise_addr":"10.0.0.1:2377","managers":[]}"#;
+        fs::write(dir.path().join(SETTINGS), former).unwrap();
+        assert!(state.settings().unwrap().unwrap().data_path.is_empty());
         fs::write(dir.path().join(SETTINGS), "{").unwrap();
         assert!(matches!(state.settings(), Err(Error::Settings { .. })));
     }

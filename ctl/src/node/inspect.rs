@@ -73,6 +73,7 @@ fn object(node: &Node, leader: bool, reachable: bool) -> Value {
                 "EngineVersion": told.engine_version,
                 "Labels": json(&told.engine_labels),
             },
+            "DataPathAddrs": told.network.data_path,
         });
     }
     if let Some(manager) = &node.manager_status {
@@ -116,6 +117,10 @@ fn pretty(node: &Node, leader: bool, reachable: bool) -> String {
     ));
     if let Some(addr) = node.status.addr {
         put(format!(" Address:\t\t{addr}"));
+    }
+    let data_path = node.description.iter();
+    for addr in data_path.flat_map(|told| &told.network.data_path) {
+        put(format!(" Data path:\t\t{addr}"));
     }
     if let Some(manager) = &node.manager_status {
         put("Manager Status:".to_owned());

@@ -20,11 +20,15 @@ use crate::parse::network::subnet;
 #[command(after_help = "Examples:
   swarmctl init
   swarmctl init --advertise-addr 10.0.0.1
-  swarmctl init --advertise-addr 10.0.0.1 --availability drain")]
+  swarmctl init --advertise-addr 10.0.0.1 --availability drain
+  swarmctl init --advertise-addr 10.0.0.1 --data-path-addr eth1")]
 pub(crate) struct Init {
     /// Address other nodes reach this one at [default: this machine's only address]
     #[arg(long, value_name = "IP[:PORT]")]
     advertise_addr: Option<String>,
+    /// Address or interface that carries traffic between containers [default: the advertise address]
+    #[arg(long, value_name = "IP|INTERFACE")]
+    data_path_addr: Option<String>,
     /// Address to listen at for other nodes
     #[arg(long, value_name = "IP[:PORT]", default_value = "0.0.0.0:2377")]
     listen_addr: String,
@@ -121,6 +125,7 @@ impl Init {
         InitRequest {
             listen_addr: self.listen_addr,
             advertise_addr: self.advertise_addr.unwrap_or_default(),
+            data_path_addr: self.data_path_addr.unwrap_or_default(),
             availability: self.availability.number(),
             spec: Some((&spec).into()),
         }

@@ -36,6 +36,9 @@ pub(crate) struct Join {
     /// Address other nodes reach this one at [default: the one the manager sees]
     #[arg(long, value_name = "IP[:PORT]")]
     advertise_addr: Option<String>,
+    /// Address or interface that carries traffic between containers [default: the advertise address]
+    #[arg(long, value_name = "IP|INTERFACE")]
+    data_path_addr: Option<String>,
     /// Address to listen at for other nodes
     #[arg(long, value_name = "IP[:PORT]", default_value = "0.0.0.0:2377")]
     listen_addr: String,
@@ -52,6 +55,7 @@ impl Join {
             token,
             listen_addr: self.listen_addr,
             advertise_addr: self.advertise_addr.unwrap_or_default(),
+            data_path_addr: self.data_path_addr.unwrap_or_default(),
             availability: self.availability.number(),
         };
         let connection = host.connect().await?;

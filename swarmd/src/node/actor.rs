@@ -1,7 +1,7 @@
 //! The actor: hears the managers, keeps the certificate fresh, follows role changes, leaves.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::error::chain;
 use crate::manager_side::{Begin, Context, ManagerSide};
 use crate::state_dir::Settings;
 use crate::view::{Membership, Standing};
-use crate::{Error, leave};
+use crate::{Error, address, interfaces, leave};
 
 /// Pauses between tries of something that fails: doubles from the first to the second (S19.10).
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -250,13 +250,9 @@ impl Actor {
     // --- the agent ---
 
     pub(super) fn start_agent(&mut self) {
-        // Traffic of containers goes where managers find this node, unless it is told otherwise.
-        let advertised = self.settings.advertise_addr.parse::<std::net::SocketAddr>();
-        let data_path = advertised.ok().map(|address| address.ip());
-        let data_path = data_path.filter(|address| !address.is_unspecified());
         let node_id = self.identity().node_id();
         let executor = &self.environment.executor;
-        executor.set_place(node_id, data_path.into_iter().collect());
+        executor.set_place(node_id, self.data_path());
         let options = agent::Options {
             node_id,
             state_dir: self.environment.state_dir.path().to_owned(),
@@ -282,6 +278,22 @@ impl Actor {
                 );
             }
         });
+    }
+
+    /// Traffic of containers goes where managers find this node, unless the user said otherwise.
+    fn data_path(&self) -> Vec<IpAddr> {
+        if !self.settings.data_path.is_empty() {
+            return self.settings.data_path.clone();
+        }
+        let machine = interfaces::of_this_machine().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the addresses of this machine cannot be read");
+            Vec::new()
+        });
+        let advertised = self.settings.advertise_addr.parse::<SocketAddr>();
+        advertised.map_or_else(
+            |_| Vec::new(),
+            |address| address::data_path_of(address.ip(), &machine),
+        )
     }
 
     async fn stop_agent(&mut self) {

@@ -1,7 +1,6 @@
 //! A lab: a hub network, nodes on it, and the promise that all of it disappears.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -9,13 +8,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::net::{inside, ip};
-use crate::{Node, Programs};
+use crate::{Node, Programs, http};
 
 /// Labs made by this process so far, so that their names differ.
 static LABS: AtomicU32 = AtomicU32::new(0);
 
 /// Last part of the hub's own addresses.
 const HUB: u8 = 254;
+
+/// How long a page may take to come.
+const FETCH_MAX: Duration = Duration::from_secs(2);
 
 /// How a lab is made.
 #[derive(Clone, Debug)]
@@ -164,7 +166,7 @@ impl Lab {
     /// When there is no connection, no answer in 2 s, or a status other than 200.
     pub fn fetch(&self, address: IpAddr, port: u16, path: &str) -> Result<String> {
         inside(&self.hub(), || {
-            http_get(SocketAddr::new(address, port), path)
+            http::get(SocketAddr::new(address, port), path, FETCH_MAX)
         })
     }
 
@@ -292,26 +294,4 @@ fn remove_cgroup(dir: &Path) {
         }
     }
     eprintln!("the cgroup {} is still in use", dir.display());
-}
-
-fn http_get(address: SocketAddr, path: &str) -> Result<String> {
-    let limit = Duration::from_secs(2);
-    let mut stream = TcpStream::connect_timeout(&address, limit)
-        .with_context(|| format!("connecting to {address}"))?;
-    stream.set_read_timeout(Some(limit))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut answer = String::new();
-    stream
-        .read_to_string(&mut answer)
-        .with_context(|| format!("reading from {address}"))?;
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .context("the answer has no end of head")?;
-    if !head.starts_with("HTTP/1.1 200") {
-        bail!("{address} answered {}", head.lines().next().unwrap_or(""));
-    }
-    Ok(body.to_owned())
 }

@@ -3,16 +3,20 @@
 //! Used by the demo, the benchmarks and the end-to-end tests. Everything a [`Lab`] makes (processes,
 //! namespaces, cgroups, files) goes away with it, also when a test panics.
 
+mod cut;
+mod http;
 pub mod image;
 pub mod lab;
 mod net;
 pub mod node;
+pub mod probe;
 pub mod programs;
 pub mod story;
 pub mod wait;
 
 pub use lab::{Lab, LabOptions};
 pub use node::Node;
+pub use probe::Probe;
 pub use programs::Programs;
 pub use wait::{eventually, wait_for};
 

@@ -23,7 +23,7 @@ pub(crate) fn ip(args: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Runs `work` on a thread that has moved into the namespace.
+/// Runs `work` on a thread that has moved into the namespace of this name.
 pub(crate) fn inside<T: Send>(
     namespace: &str,
     work: impl FnOnce() -> Result<T> + Send,
@@ -37,11 +37,19 @@ pub(crate) fn inside_path<T: Send>(
     work: impl FnOnce() -> Result<T> + Send,
 ) -> Result<T> {
     let file = File::open(path).with_context(|| format!("opening {path}"))?;
+    within(&file, work)
+}
+
+/// The same in an open namespace.
+pub(crate) fn within<T: Send>(
+    namespace: &File,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
     std::thread::scope(|scope| {
         scope
             .spawn(|| {
-                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-                    .with_context(|| format!("moving into {path}"))?;
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                    .context("moving into a network namespace")?;
                 work()
             })
             .join()

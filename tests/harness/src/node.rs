@@ -165,6 +165,11 @@ impl Node {
         &self.namespace
     }
 
+    /// The cgroup its containers' cgroups lie in, from the root of each hierarchy.
+    pub(crate) fn cgroup_parent(&self) -> &str {
+        &self.cgroup_parent
+    }
+
     /// Whether the machine is switched on.
     #[must_use]
     pub fn is_on(&self) -> bool {

@@ -5,6 +5,8 @@ pub(crate) mod reference;
 use std::io::Read as _;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json as value};
 use types::secret::ContentVersion;
 use types::{Config, Labels, Meta, Secret, Service, Timestamp};
@@ -96,7 +98,10 @@ impl From<&Config> for Entry {
         let mut spec = json(&config.spec);
         reshape(&mut spec, config.spec.templated);
         let newest = config.versions.last().map(|newest| newest.data.bytes());
-        spec["Data"] = newest.map(base64).unwrap_or_default().into();
+        spec["Data"] = newest
+            .map(|bytes| STANDARD.encode(bytes))
+            .unwrap_or_default()
+            .into();
         Self {
             id: config.id.to_string(),
             meta: config.meta,
@@ -242,43 +247,10 @@ fn reshape(spec: &mut Value, is_templated: bool) {
     }
 }
 
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let group = chunk
-            .iter()
-            .fold(0_u32, |group, byte| group << 8 | u32::from(*byte));
-        let group = group << (8 * (3 - chunk.len()));
-        for at in 0..4 {
-            let digit = DIGITS[(group >> (18 - 6 * at) & 63) as usize];
-            text.push(if at <= chunk.len() {
-                char::from(digit)
-            } else {
-                '='
-            });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use types::{Payload, SecretId, SecretSpec};
-
-    #[test]
-    fn base64_is_base64() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-        ] {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-    }
 
     #[test]
     fn labels_change_and_unknown_ones_are_named() {

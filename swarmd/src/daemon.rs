@@ -285,6 +285,10 @@ impl Inner {
         };
         *place = Some(self.begin(start).await?);
         tracing::info!(node = %node_id, addr = advertise, "made a new swarm");
+        if !self.settled_within(JOIN_TIMEOUT).await {
+            // It is made all the same, and users see in which state it is.
+            tracing::warn!("the new swarm's first node is not ready yet");
+        }
         Ok(Initialized {
             node_id,
             advertise_addr: advertise,
@@ -344,14 +348,19 @@ impl Inner {
         tracing::info!(node = %node_id, %role, "joined a swarm");
         let left = JOIN_TIMEOUT.saturating_sub(asked_at.elapsed());
         *place = Some(node);
-        let mut view = self.view();
-        let settled = view.wait_for(|view| view.standing != Standing::Pending);
-        match tokio::time::timeout(left, settled).await {
-            Ok(_) => Ok(node_id),
-            Err(_) => Err(Error::StillJoining {
+        match self.settled_within(left).await {
+            true => Ok(node_id),
+            false => Err(Error::StillJoining {
                 after: JOIN_TIMEOUT,
             }),
         }
+    }
+
+    /// Waits until the node is all in, so that the next command finds it; says whether it is.
+    async fn settled_within(&self, limit: Duration) -> bool {
+        let mut view = self.view();
+        let settled = view.wait_for(|view| view.standing != Standing::Pending);
+        tokio::time::timeout(limit, settled).await.is_ok()
     }
 
     /// Keeps the identity and starts with it; forgets it again when that does not work.

@@ -90,6 +90,7 @@ impl Node {
         settings: Settings,
     ) -> Result<Self, Error> {
         let mut actor = actor::Actor::new(environment, identity, settings)?;
+        actor.set_known();
         // Boxed: what joining, resuming and renewing hold at once is deep enough without it.
         Box::pin(actor.renew_if_expired()).await;
         actor.adjust().await;

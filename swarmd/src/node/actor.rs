@@ -55,6 +55,9 @@ pub(super) struct Actor {
     manager: Option<ManagerSide>,
     /// Whether users may ask the cluster through this manager.
     is_open: bool,
+    /// The managers have heard from this node's agent, now or before the daemon was restarted: what
+    /// users ask of the cluster names the node by its host name.
+    is_known: bool,
     /// The group put this member out: no manager runs before a certificate says that one should.
     is_evicted: bool,
     /// What is wrong, for users; empty when nothing is.
@@ -129,6 +132,7 @@ impl Actor {
             agent_leaving: CancellationToken::new(),
             manager: None,
             is_open: false,
+            is_known: false,
             is_evicted: false,
             problem: String::new(),
             certificate_problem: String::new(),
@@ -247,6 +251,11 @@ impl Actor {
         should_manage == self.manager.is_some()
     }
 
+    /// For a node that was in the swarm before: the managers know it already.
+    pub(super) fn set_known(&mut self) {
+        self.is_known = true;
+    }
+
     // --- the agent ---
 
     pub(super) fn start_agent(&mut self) {
@@ -336,6 +345,7 @@ impl Actor {
         let Some(notice) = self.notices.borrow_and_update().clone() else {
             return;
         };
+        self.is_known = true;
         if let Err(error) = self.trust(&notice.root_bundle_pem).await {
             tracing::error!(
                 error = chain(&error),
@@ -652,7 +662,7 @@ impl Actor {
     /// Tells users where this node stands.
     pub(super) fn publish(&self) {
         let identity = self.identity();
-        let is_in = self.is_open || self.identity().role() == NodeRole::Worker;
+        let is_in = self.is_known && (self.is_open || self.identity().role() == NodeRole::Worker);
         let problem = if self.problem.is_empty() {
             &self.certificate_problem
         } else {

@@ -21,7 +21,9 @@ use crate::parse::network::{PoolFlags, aux, pools, subnet};
   swarmctl network create --opt encrypted --subnet 10.1.0.0/24 --gateway 10.1.0.254 db
   swarmctl network create --ipv6 --subnet 10.2.0.0/24 --subnet fd00:2::/64 dual
   swarmctl network create --ingress --subnet 10.255.0.0/16 ingress
-  swarmctl network create -d macvlan --opt parent=eth0 --subnet 192.168.1.0/24 lan")]
+  swarmctl network create -d macvlan --opt parent=eth0 --subnet 192.168.1.0/24 lan
+  swarmctl network create -d macvlan --config-only --opt parent=eth0.10 vlan10
+  swarmctl network create -d macvlan --config-from vlan10 guests")]
 pub(crate) struct Create {
     /// Name
     name: String,

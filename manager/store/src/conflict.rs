@@ -99,10 +99,18 @@ impl State {
         }
         if let Some(source) = &network.spec.config_from {
             let found = self.network_by_name(source);
-            if !found.is_some_and(|found| found.spec.config_only) {
+            let Some(found) = found.filter(|found| found.spec.config_only) else {
                 return Err((
                     RefusalReason::NotFound,
                     format!("network {source} (made with --config-only)"),
+                ));
+            };
+            let driver = found.spec.driver;
+            if driver != network.spec.driver {
+                return conflict(format!(
+                    "network {source} is a configuration of the driver {driver}, not {}: use -d \
+                     {driver}, or take another configuration",
+                    network.spec.driver
                 ));
             }
         }

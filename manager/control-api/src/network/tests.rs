@@ -271,6 +271,26 @@ async fn networks_stand_in_each_others_way() {
     )
     .await;
     assert!(lost.contains("network nothing"), "{lost}");
+    let parent = |s: &mut NetworkSpec| {
+        s.driver = NetworkDriver::Macvlan;
+        s.options.insert("parent".into(), "eth0".into());
+        s.config_only = true;
+    };
+    assert_eq!(made(&fixture, network("wire", parent)).await, "ok");
+    let other = |s: &mut NetworkSpec| s.config_from = Some("Wire".into());
+    let bridge = network("lan", |s| {
+        s.driver = NetworkDriver::Bridge;
+        other(s);
+    });
+    let bridge = made(&fixture, bridge).await;
+    assert!(bridge.contains("use -d macvlan"), "{bridge}");
+    let lan = network("lan", |s| {
+        s.driver = NetworkDriver::Macvlan;
+        other(s);
+    });
+    assert_eq!(made(&fixture, lan).await, "ok");
+    let used = fixture.api.remove_network("wire").await.unwrap_err();
+    assert!(used.to_string().contains("in use by network lan"), "{used}");
     let gone = fixture.api.remove_network("in").await.unwrap();
     assert_eq!(gone.spec.name, "in");
     assert_eq!(

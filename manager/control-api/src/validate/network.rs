@@ -97,7 +97,8 @@ fn kinds(spec: &NetworkSpec) -> Checked {
     if spec.config_only && is_overlay {
         return wrong(
             "ConfigOnly",
-            "configurations are for the drivers bridge, macvlan and ipvlan",
+            "configurations are for the drivers bridge, macvlan and ipvlan: name the one that \
+             networks made from it will have, with -d",
         );
     }
     if spec.config_from.is_some() {

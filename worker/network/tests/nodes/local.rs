@@ -96,6 +96,30 @@ async fn macvlan_is_on_the_wire() {
 }
 
 #[tokio::test]
+async fn a_configuration_gives_device_and_addresses() {
+    if skip("a_configuration_gives_device_and_addresses") {
+        return;
+    }
+    let mut lab = Lab::new(1, "4");
+    lab.add_network(NetworkDriver::Macvlan, vec![], |spec| {
+        spec.name = "wire-config".to_owned();
+        spec.config_only = true;
+        spec.pools = vec![pool("10.5.0.0/24", Some("10.5.0.32/28"))];
+        spec.options.insert("parent".to_owned(), "eth0".to_owned());
+    });
+    let wire = lab.add_network(NetworkDriver::Macvlan, vec![], |spec| {
+        spec.config_from = Some("wire-config".to_owned());
+    });
+    let (one, first) = lab.run(0, &[(wire, "")]).await;
+    let (two, second) = lab.run(0, &[(wire, "")]).await;
+    assert_eq!(first.own_addresses(), [ip("10.5.0.32")]);
+    assert_eq!(second.own_addresses(), [ip("10.5.0.33")]);
+    lab.container(one)
+        .reaches(lab.container(two), ip("10.5.0.33"))
+        .unwrap();
+}
+
+#[tokio::test]
 async fn mistakes_are_told() {
     if skip("mistakes_are_told") {
         return;

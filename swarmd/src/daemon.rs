@@ -451,6 +451,7 @@ impl Inner {
                     .to_owned(),
             ));
         }
+        self.environment.executor.set_reach(Arc::default());
         let removed = self.environment.executor.retain(&[].into()).await;
         self.forget().await?;
         removed.map_err(Error::Remains)

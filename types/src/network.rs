@@ -10,6 +10,9 @@ use crate::{Labels, Meta, NetworkId};
 /// UDP port of VXLAN when the cluster names none (S16.09, IANA).
 pub const DATA_PATH_PORT_DEFAULT: u16 = 4789;
 
+/// UDP port at which nodes gossip with each other about who lives; Docker's number.
+pub const GOSSIP_PORT: u16 = 7946;
+
 /// First VXLAN network identifier given out (S9.07).
 pub const VNI_MIN: u32 = 4096;
 

@@ -10,6 +10,7 @@ use container::{Runtime, RuntimeOptions};
 use executor::{Contents, Controller, Executor};
 use futures::{StreamExt as _, stream};
 use image::{ImageId, ImageStore};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use types::node::NodeDescription;
 use types::reach::Reach;
@@ -142,6 +143,10 @@ impl Executor for ContainerExecutor {
 
     fn set_reach(&self, reach: Arc<Reach>) {
         self.shared.networks.set_reach(reach);
+    }
+
+    fn lost_peers(&self) -> watch::Receiver<Option<Arc<BTreeSet<NodeId>>>> {
+        self.shared.networks.lost_peers()
     }
 
     /// Nothing a task may refer to is in the node's object: its placeholders are the node's id,

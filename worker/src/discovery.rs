@@ -50,6 +50,11 @@ impl Discovery {
         }
     }
 
+    /// The process itself.
+    pub(crate) fn datapath(&self) -> &Datapath {
+        &self.datapath
+    }
+
     /// Takes over what names there are.
     pub(crate) fn set_reach(&self, reach: Arc<Reach>) {
         self.reach.send_replace(reach);

@@ -19,6 +19,7 @@ mod content;
 mod controller;
 mod discovery;
 mod error;
+mod gossip;
 mod health;
 mod logs;
 mod machine;

@@ -9,12 +9,14 @@ use container::spec::{Dns, HostEntry};
 use datapath_client::ProgramSource;
 use executor::Error;
 use network::{DEFAULT_BRIDGE, Network, Sandbox, View};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use types::network::NetworkAttachment;
 use types::reach::Reach;
 use types::{NodeId, Task, TaskId};
 
 use crate::discovery::Discovery;
+use crate::gossip::{self, Gossip, Lost};
 
 /// Where names are answered inside of every container on a network of the user's (S16.01).
 const DNS_SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 11));
@@ -25,8 +27,9 @@ const HOSTNAME_ID_BYTES: usize = 12;
 /// The networks of this node's tasks.
 pub(crate) struct Networks {
     network: Network,
-    known: Mutex<Known>,
+    known: Arc<Mutex<Known>>,
     discovery: Option<Discovery>,
+    gossip: Option<Gossip>,
 }
 
 /// What has been told so far.
@@ -35,6 +38,10 @@ struct Known {
     node: Option<NodeId>,
     data_path: Vec<IpAddr>,
     reach: Arc<Reach>,
+    /// Whether that has been told, be it that there is nothing.
+    is_reach_told: bool,
+    /// Nodes that gossip holds for dead.
+    lost: Arc<BTreeSet<NodeId>>,
 }
 
 /// What a container's files say of its networks.
@@ -57,10 +64,21 @@ impl Networks {
         let network = Network::open(network::Options::new(state_dir));
         let network = network.map_err(|error| crate::Error::Network(Box::new(error)))?;
         let discovery = datapath.map(|program| Discovery::start(program, socket, tracker));
+        let known = Arc::new(Mutex::new(Known::default()));
+        let gossip = discovery.as_ref().map(|discovery| {
+            let (network, known) = (network.clone(), Arc::clone(&known));
+            let heed = move |lost| {
+                let mut known = lock(&known);
+                known.lost = lost;
+                known.tell(&network);
+            };
+            Gossip::start(discovery.datapath().clone(), tracker, heed)
+        });
         Ok(Self {
             network,
-            known: Mutex::default(),
+            known,
             discovery,
+            gossip,
         })
     }
 
@@ -81,15 +99,21 @@ impl Networks {
             discovery.set_reach(Arc::clone(&reach));
         }
         known.reach = reach;
+        known.is_reach_told = true;
         self.tell(&known);
     }
 
-    /// Before a node knows which one it is there is nothing to tell.
     fn tell(&self, known: &Known) {
-        if let Some(node) = known.node {
-            let view = View::new(node, known.data_path.clone(), Arc::clone(&known.reach));
-            self.network.set_view(Arc::new(view));
+        known.tell(&self.network);
+        if let (Some(gossip), true) = (&self.gossip, known.is_reach_told) {
+            gossip.set(gossip::wanted(known.node, &known.data_path, &known.reach));
         }
+    }
+
+    /// Peers that gossip holds for dead, as it changes.
+    pub(crate) fn lost_peers(&self) -> watch::Receiver<Lost> {
+        let none = || watch::channel(None).1;
+        self.gossip.as_ref().map_or_else(none, Gossip::lost)
     }
 
     /// Decides on a task's interfaces; `None` when it has none.
@@ -140,9 +164,23 @@ impl Networks {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        // Nothing panics while it holds the lock; each change is a single one.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
+}
+
+impl Known {
+    /// Before a node knows which one it is there is nothing to tell.
+    fn tell(&self, network: &Network) {
+        if let Some(node) = self.node {
+            let view = View::new(node, self.data_path.clone(), Arc::clone(&self.reach));
+            network.set_view(Arc::new(view.with_lost(Arc::clone(&self.lost))));
+        }
+    }
+}
+
+fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    // Nothing panics while it holds the lock; each change is a single one.
+    known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The networks a task is on, with the bridge every node has when it asks for that by name.

@@ -18,6 +18,8 @@ use crate::writer::Writer;
 const ORPHANS_PERIOD: Duration = Duration::from_secs(60);
 /// Pause before a new leader tries again to take its nodes over.
 const INHERIT_RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// How late this manager has to be for it to have stood still.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
 /// When to look at expiries though none is known.
 const IDLE_PERIOD: Duration = Duration::from_secs(3600);
 
@@ -100,6 +102,8 @@ async fn lead(term: &Term, mut watch: store::Watch) {
     look_for_orphans.set_missed_tick_behavior(MissedTickBehavior::Delay);
     term.resync(&term.store.state());
     loop {
+        let look_at = term.investigate(&term.store.state(), Instant::now());
+        let look_at = look_at.unwrap_or_else(|| Instant::now() + IDLE_PERIOD);
         let expiry = term.liveness().next_expiry();
         let expiry = expiry.unwrap_or_else(|| Instant::now() + IDLE_PERIOD);
         let actions = tokio::select! {
@@ -111,6 +115,13 @@ async fn lead(term: &Term, mut watch: store::Watch) {
                 continue;
             }
             () = term.sooner.notified() => continue,
+            () = tokio::time::sleep_until(look_at) => {
+                // Answers may wait to be read.
+                if look_at.elapsed() >= PAUSE_MIN {
+                    term.suspicion().postpone(Instant::now());
+                }
+                continue;
+            }
             () = tokio::time::sleep_until(expiry) => {
                 term.forgive_pause(expiry.elapsed());
                 term.expire(&term.store.state(), Instant::now())

@@ -24,6 +24,7 @@ mod reach;
 mod reports;
 mod service;
 mod session;
+mod suspicion;
 mod term;
 mod writer;
 

@@ -26,6 +26,7 @@ pub(crate) enum Reason {
     Broken,
     Goodbye,
     Left,
+    Lost,
 }
 
 impl Reason {
@@ -36,6 +37,7 @@ impl Reason {
             Self::Broken => "connection lost",
             Self::Goodbye => "daemon was stopped",
             Self::Left => "node left the swarm",
+            Self::Lost => "unreachable: most of its peers and this manager hear nothing of it",
         }
     }
 }
@@ -179,6 +181,15 @@ impl<S> Liveness<S> {
                 (now + GOODBYE_GRACE, Reason::Goodbye)
             });
             entry.session = None;
+        }
+    }
+
+    /// A node is gone, whatever time it would have left.
+    pub(crate) fn lose(&mut self, node: NodeId, now: Instant) {
+        if let Some(entry) = self.nodes.get_mut(&node)
+            && !entry.is_overdue
+        {
+            entry.expiry = Some((now, Reason::Lost));
         }
     }
 

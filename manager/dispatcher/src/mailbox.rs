@@ -18,6 +18,8 @@ pub(crate) struct Dirty {
     pub(crate) node: bool,
     /// Everything: commits were missed.
     pub(crate) all: bool,
+    /// The node is to send a heartbeat at once.
+    pub(crate) call: bool,
     /// What the node knows of others.
     pub(crate) reach: DirtyReach,
 }
@@ -64,6 +66,12 @@ impl Mailbox {
     pub(crate) fn is_on(&self, networks: &BTreeSet<NetworkId>) -> bool {
         let on = self.on.lock().unwrap_or_else(PoisonError::into_inner);
         networks.iter().any(|network| on.contains(network))
+    }
+
+    /// The networks the node takes part in.
+    pub(crate) fn on(&self) -> BTreeSet<NetworkId> {
+        let on = self.on.lock().unwrap_or_else(PoisonError::into_inner);
+        on.clone()
     }
 
     /// Waits for marks and takes them all. Cancel-safe.

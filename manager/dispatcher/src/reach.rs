@@ -17,7 +17,7 @@ use proto::dispatcher::assignment_change::Change;
 use store::State;
 use types::{NetworkId, NodeId, ServiceId, TaskId};
 
-pub(crate) use derive::interest;
+pub(crate) use derive::{interest, is_peer};
 pub(crate) use marks::{Marked, concerns};
 
 /// Records to look at again.

@@ -137,6 +137,7 @@ fn register(
     if let Some(old) = registered.superseded.take() {
         old.end(Status::aborted("the node opened a newer session"));
     }
+    term.suspicion().heard(node);
     term.sooner.notify_one();
     Ok(registered)
 }

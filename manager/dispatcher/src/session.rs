@@ -1,5 +1,6 @@
 //! One agent's session: what it says is noted, what it has to know is sent.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::notice::Told;
 use crate::reach::{self, DirtyReach, SentReach};
 use crate::reports;
 use crate::service::{description_of, unwritten};
+use crate::suspicion::PEERS_MAX;
 use crate::term::Term;
 use crate::writer::Written;
 
@@ -110,6 +112,7 @@ impl Session {
                 drop(self.outgoing.try_send(Err(status)));
             }
         }
+        self.term.suspicion().forget(self.node, self.key);
         self.term.sooner.notify_one();
     }
 
@@ -150,6 +153,10 @@ impl Session {
     /// Sends what the agent does not know yet. Everything is read from the state as it is now, so
     /// whatever happened meanwhile goes into the same message.
     async fn tell(&mut self, dirty: Dirty) -> Result<(), End> {
+        if dirty.call {
+            let call = wire::HeartbeatCall {};
+            self.send(manager_message::Message::Call(call)).await?;
+        }
         let state = self.term.store.state();
         if (dirty.node || dirty.all)
             && let Some(notice) = self.told.update(&state, self.node)
@@ -195,6 +202,7 @@ impl Session {
             Some(agent_message::Message::Description(description)) => {
                 self.redescribe(description).await
             }
+            Some(agent_message::Message::LostPeers(lost)) => self.suspect(&lost),
             Some(agent_message::Message::Goodbye(wire::Goodbye { leaving })) => {
                 Err(End::Goodbye { leaving })
             }
@@ -215,10 +223,25 @@ impl Session {
         if !is_current {
             return Err(Status::invalid_argument("session invalid").into());
         }
+        self.term.suspicion().heard(self.node);
         let ack = wire::HeartbeatAck {
             heartbeat_period: nanos(period),
         };
         self.send(manager_message::Message::Heartbeat(ack)).await
+    }
+
+    /// Notes whom the node's gossip holds for lost. Nodes nobody knows are no harm: they are passed
+    /// over when the reports are looked at.
+    fn suspect(&self, lost: &wire::LostPeers) -> Result<(), End> {
+        if lost.node_ids.len() > PEERS_MAX {
+            return Err(Status::invalid_argument("too many lost peers in one report").into());
+        }
+        let ids = lost.node_ids.iter().map(|id| id.parse::<NodeId>());
+        let ids: Result<BTreeSet<NodeId>, _> = ids.collect();
+        let ids = ids.map_err(|e| Status::invalid_argument(format!("the id of a lost peer: {e}")));
+        self.term.suspicion().report(self.node, self.key, ids?);
+        self.term.sooner.notify_one();
+        Ok(())
     }
 
     async fn take(&mut self, batch: wire::StatusBatch) -> Result<(), End> {

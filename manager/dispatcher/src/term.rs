@@ -17,6 +17,7 @@ use types::{Node, NodeId, Task};
 use crate::liveness::{Liveness, PERIODS_UNKNOWN_MAX};
 use crate::mailbox::Mailbox;
 use crate::reach::{self, Marked};
+use crate::suspicion::{Acquaintance, Suspicion};
 use crate::writer::Writer;
 use crate::{SecretDrivers, assignments};
 
@@ -31,6 +32,8 @@ pub(crate) struct Term {
     /// Cancelled when this manager does not lead any more; every session ends with it.
     pub(crate) token: CancellationToken,
     liveness: Mutex<Liveness<Arc<Mailbox>>>,
+    /// Never asked for while `liveness` is held.
+    suspicion: Mutex<Suspicion>,
 }
 
 impl Term {
@@ -43,11 +46,18 @@ impl Term {
             sooner: Notify::new(),
             token: CancellationToken::new(),
             liveness: Mutex::new(Liveness::new()),
+            suspicion: Mutex::default(),
         }
     }
 
     pub(crate) fn liveness(&self) -> MutexGuard<'_, Liveness<Arc<Mailbox>>> {
         self.liveness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn suspicion(&self) -> MutexGuard<'_, Suspicion> {
+        self.suspicion
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How often agents tell that they live.
@@ -160,6 +170,23 @@ impl Term {
         actions
     }
 
+    /// Looks into what nodes report of each other: calls upon those that are reported, and gives up
+    /// those that are lost. Returns when to look again.
+    pub(crate) fn investigate(&self, state: &State, now: Instant) -> Option<Instant> {
+        let known = Known { term: self, state };
+        let findings = self.suspicion().look(now, &known);
+        let mut liveness = self.liveness();
+        for node in &findings.to_call {
+            if let Some(mailbox) = liveness.session(*node) {
+                mailbox.mark(|dirty| dirty.call = true);
+            }
+        }
+        for node in &findings.lost {
+            liveness.lose(*node, now);
+        }
+        findings.again_at
+    }
+
     fn mark_reach(&self, marked: &Marked) {
         let liveness = self.liveness();
         if let Some(node) = marked.node {
@@ -221,6 +248,28 @@ impl Term {
         if let Some(session) = self.liveness().remove(node) {
             session.end(crate::service::not_registered(node));
         }
+    }
+}
+
+/// What the store and the sessions say of nodes.
+struct Known<'a> {
+    term: &'a Term,
+    state: &'a State,
+}
+
+impl Acquaintance for Known<'_> {
+    fn is_in_use(&self, node: NodeId) -> bool {
+        let node = self.state.node(node);
+        node.is_some_and(|node| node.status.state != NodeState::Down)
+    }
+
+    fn has_session(&self, node: NodeId) -> bool {
+        self.term.liveness().session(node).is_some()
+    }
+
+    fn is_peer(&self, node: NodeId, by: NodeId) -> bool {
+        let mailbox = self.term.liveness().session(by).cloned();
+        mailbox.is_some_and(|mailbox| reach::is_peer(self.state, node, by, &mailbox.on()))
     }
 }
 

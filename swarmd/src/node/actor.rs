@@ -639,6 +639,8 @@ impl Actor {
     async fn erase(&mut self) -> Result<(), Error> {
         self.agent_leaving.cancel();
         self.stop().await;
+        // Nothing that managers told holds any longer.
+        self.environment.executor.set_reach(Arc::default());
         let removed = self.environment.executor.retain(&BTreeSet::new()).await;
         // The identity goes first: without it, whatever else is left means nothing at a restart.
         let environment = self.environment.clone();

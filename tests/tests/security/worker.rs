@@ -181,7 +181,9 @@ async fn a_worker_is_told_of_its_own_tasks_and_believed_about_them_only() {
                     let node = notice.node.unwrap();
                     assert_eq!(node.id, identity.node_id().to_string());
                 }
-                manager_message::Message::Started(_) | manager_message::Message::Heartbeat(_) => {}
+                manager_message::Message::Started(_)
+                | manager_message::Message::Heartbeat(_)
+                | manager_message::Message::Call(_) => {}
             }
         }
     }

@@ -71,6 +71,7 @@ impl Agent {
         let mut context = Context {
             node_id,
             tasks: Tasks::resume(executor.clone(), files, records),
+            lost_peers: executor.lost_peers(),
             executor,
             managers: Managers::open(&dir, managers),
             networks,

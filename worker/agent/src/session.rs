@@ -1,5 +1,6 @@
 //! Holds one session with the leader: heartbeats and statuses out, assignments and notices in.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ const PERIOD_MIN: Duration = Duration::from_millis(10);
 const PERIOD_MAX: Duration = Duration::from_secs(600);
 /// How often the machine is looked at for changes (S8.21).
 const DESCRIBE_PERIOD: Duration = Duration::from_secs(20);
+/// Lost peers that are told; a node that lost so many is rather lost itself.
+const LOST_PEERS_MAX: usize = 1024;
 /// How long a manager may take to confirm a goodbye.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -43,6 +46,8 @@ pub(crate) struct Context {
     pub(crate) description: proto::objects::NodeDescription,
     /// Whom the node trusts and who issued its certificate.
     pub(crate) tls: watch::Receiver<TlsInfo>,
+    /// Peers that gossip holds for dead; `None` while the node does not gossip.
+    pub(crate) lost_peers: watch::Receiver<Option<Arc<BTreeSet<NodeId>>>>,
 }
 
 /// Why a session ended.
@@ -73,6 +78,8 @@ pub(crate) async fn run(
         heard_at: Instant::now(),
     };
     session.context.tasks.shared.outbox.resend();
+    // Whoever leads now has not heard it.
+    session.context.lost_peers.mark_changed();
     tokio::select! {
         ended = session.hold(established.incoming, shutdown) => ended,
         never = publisher => match never {},
@@ -120,6 +127,7 @@ impl Session<'_> {
                 }
                 _ = describe.tick() => self.describe().await,
                 Ok(()) = self.context.tls.changed() => self.tell_tls(),
+                Ok(()) = self.context.lost_peers.changed() => self.tell_lost_peers(),
             };
             if let Err(ended) = result {
                 return ended;
@@ -155,6 +163,9 @@ impl Session<'_> {
                 self.context.tasks.shared.outbox.acknowledge(ack.sequence);
             }
             Some(manager_message::Message::Node(notice)) => self.notice(notice),
+            Some(manager_message::Message::Call(wire::HeartbeatCall {})) => {
+                self.send(agent_message::Message::Heartbeat(wire::Heartbeat {}))?;
+            }
             // A newer manager says more than this release knows.
             None => {}
         }
@@ -197,6 +208,16 @@ impl Session<'_> {
         self.context.description.tls = Some(tls);
         let description = self.context.description.clone();
         self.send(agent_message::Message::Description(description))
+    }
+
+    fn tell_lost_peers(&mut self) -> Result<(), Ended> {
+        let lost = self.context.lost_peers.borrow_and_update().clone();
+        let Some(lost) = lost else { return Ok(()) };
+        let lost = lost.iter().take(LOST_PEERS_MAX);
+        let node_ids = lost.map(ToString::to_string).collect();
+        self.send(agent_message::Message::LostPeers(wire::LostPeers {
+            node_ids,
+        }))
     }
 
     async fn say_goodbye(&mut self, mut incoming: tonic::Streaming<wire::ManagerMessage>) -> Ended {

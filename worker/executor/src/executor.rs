@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 use types::node::NodeDescription;
 use types::reach::Reach;
 use types::{Node, NodeId, Task, TaskId};
@@ -29,6 +30,12 @@ pub trait Executor: Send + Sync + 'static {
 
     /// Takes note of what managers tell of networks, before the tasks that need it, and on change.
     fn set_reach(&self, _reach: Arc<Reach>) {}
+
+    /// Peers of the reach that nobody of the node's acquaintance can reach, as it changes; `None`
+    /// while the node does not look.
+    fn lost_peers(&self) -> watch::Receiver<Option<Arc<BTreeSet<NodeId>>>> {
+        watch::channel(None).1
+    }
 
     /// Where the content of secrets and configs is found from now on. A machine whose tasks see no
     /// files need not care.

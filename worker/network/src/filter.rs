@@ -100,17 +100,39 @@ impl Balance {
     }
 }
 
+/// Services with somebody to go to on a network, none of whose nodes is held for dead. Of others
+/// nobody is passed over: then it is rather this node that is cut off, and trying costs nothing.
+fn reachable(view: &View) -> BTreeSet<(ServiceId, NetworkId)> {
+    let tasks = view.reach.tasks.values();
+    tasks
+        .filter(|task| task.serving && !view.is_lost(task.node))
+        .flat_map(|task| {
+            let places = task.attachments.iter();
+            places.map(|place| (task.service, place.network))
+        })
+        .collect()
+}
+
 fn backends(view: &View) -> Backends {
+    let reachable = if view.lost.is_empty() {
+        BTreeSet::new()
+    } else {
+        reachable(view)
+    };
     let mut backends = Backends::new();
     for task in view.reach.tasks.values() {
         for attachment in &task.attachments {
-            let all = backends
-                .entry((task.service, attachment.network))
-                .or_default();
+            let key = (task.service, attachment.network);
+            let is_passed_over = view.is_lost(task.node) && reachable.contains(&key);
+            let all = backends.entry(key).or_default();
             for address in &attachment.addresses {
                 let mut backend = Backend::new(address.addr());
                 // Out of rotation, but its connections go on.
-                backend.weight = if task.serving { task.weight.into() } else { 0 };
+                backend.weight = if task.serving && !is_passed_over {
+                    task.weight.into()
+                } else {
+                    0
+                };
                 backend.is_local = task.node == view.node;
                 // An address stands once: with the task that serves.
                 match all.iter_mut().find(|one| one.address == backend.address) {
@@ -214,3 +236,6 @@ pub(crate) fn surroundings(
     surroundings.outbound = outbound.into_values().collect();
     surroundings
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! What the data plane of a node follows from, besides its own containers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ pub struct View {
     pub data_path: Vec<IpAddr>,
     /// What managers told.
     pub reach: Arc<Reach>,
+    /// Nodes that gossip holds for dead: connections go to others while there are any.
+    pub lost: Arc<BTreeSet<NodeId>>,
     /// What every node has without being told, and what takes its configuration from another
     /// network; that is `None` while nothing is known of the other one.
     derived: BTreeMap<NetworkId, Option<Arc<Network>>>,
@@ -37,8 +39,21 @@ impl View {
             node,
             data_path,
             reach,
+            lost: Arc::default(),
             derived,
         }
+    }
+
+    /// The same, with these nodes held for dead.
+    #[must_use]
+    pub fn with_lost(self, lost: Arc<BTreeSet<NodeId>>) -> Self {
+        Self { lost, ..self }
+    }
+
+    /// Whether a node is held for dead; this one never is.
+    #[must_use]
+    pub fn is_lost(&self, node: NodeId) -> bool {
+        node != self.node && self.lost.contains(&node)
     }
 
     /// A network by its id, with its configuration if that comes from another one.

@@ -72,6 +72,25 @@ fn a_broken_session_may_be_resumed_within_its_grace() {
 }
 
 #[test]
+fn a_lost_node_expires_at_once_and_once() {
+    let start = Instant::now();
+    let mut liveness = Liveness::new();
+    let registered = liveness.register(node(1), "a", start, PERIOD).unwrap();
+    liveness.lose(node(1), secs(start, 0.5));
+    liveness.lose(node(2), secs(start, 0.5));
+    let due = liveness.expire(secs(start, 0.5));
+    assert_eq!((due[0].reason, due[0].session), (Reason::Lost, Some("a")));
+    assert_eq!(due.len(), 1, "nothing is known of the other");
+    liveness.lose(node(1), secs(start, 0.6));
+    assert!(liveness.expire(secs(start, 0.6)).is_empty());
+    assert!(!liveness.heartbeat(node(1), registered.key, secs(start, 0.7), PERIOD));
+    let again = liveness
+        .register(node(1), "b", secs(start, 1.0), PERIOD)
+        .unwrap();
+    assert!(!again.is_resumed, "it was down in between");
+}
+
+#[test]
 fn a_long_grace_does_not_outlast_the_heartbeats() {
     let start = Instant::now();
     let mut liveness = Liveness::new();

@@ -153,6 +153,16 @@ pub(super) fn asked(service: &Service) -> impl Iterator<Item = (NetworkId, &Vec<
     networks.filter_map(|asked| Some((asked.target.parse().ok()?, &asked.aliases)))
 }
 
+/// Whether a node is told of another one: it has tasks on a network of both, or both carry ingress.
+pub(crate) fn is_peer(state: &State, id: NodeId, own: NodeId, on: &BTreeSet<NetworkId>) -> bool {
+    let shares = || {
+        let tasks = state.tasks_on_node(id).filter(|task| is_there(task));
+        let mut attached = tasks.flat_map(|task| &task.attachments);
+        attached.any(|place| on.contains(&place.network) && !place.addresses.is_empty())
+    };
+    id != own && (on.iter().any(|id| is_ingress(state, *id)) || shares())
+}
+
 /// Another node as this one sees it: it has tasks on a network of both, or both carry ingress.
 pub(super) fn peer(
     state: &State,
@@ -160,15 +170,7 @@ pub(super) fn peer(
     own: NodeId,
     on: &BTreeSet<NetworkId>,
 ) -> Option<Peer> {
-    let node = state.node(id).filter(|_| id != own)?;
-    let shares = || {
-        let tasks = state.tasks_on_node(id).filter(|task| is_there(task));
-        let mut attached = tasks.flat_map(|task| &task.attachments);
-        attached.any(|place| on.contains(&place.network) && !place.addresses.is_empty())
-    };
-    if !on.iter().any(|id| is_ingress(state, *id)) && !shares() {
-        return None;
-    }
+    let node = state.node(id).filter(|_| is_peer(state, id, own, on))?;
     let told = node.description.as_ref().map(|told| told.network.clone());
     let told = told.unwrap_or_default();
     Some(Peer {

@@ -173,3 +173,116 @@ async fn too_many_registrations_are_turned_away() {
         "the last good session stands"
     );
 }
+
+/// Puts these nodes on one network, each with a task there.
+async fn on_one_network(fixture: &Fixture, nodes: &[u128]) {
+    let network = types::NetworkId::from_number(1);
+    let mut actions = vec![store::Action::Create(
+        types::Network {
+            id: network,
+            meta: types::Meta::default(),
+            spec: types::network::NetworkSpec {
+                name: "web".to_owned(),
+                ..types::network::NetworkSpec::default()
+            },
+            subnets: vec![],
+        }
+        .into(),
+    )];
+    for number in nodes {
+        let mut task = super::fixture::task(*number, *number, types::TaskState::Assigned);
+        task.attachments = vec![types::network::NetworkAttachment {
+            network,
+            addresses: vec![format!("10.0.1.{number}/24").parse().unwrap()],
+            aliases: vec![],
+        }];
+        actions.push(store::Action::Create(task.into()));
+    }
+    fixture.propose(actions).await;
+}
+
+fn lost(numbers: &[u128]) -> agent_message::Message {
+    let ids = numbers
+        .iter()
+        .map(|number| types::NodeId::from_number(*number));
+    agent_message::Message::LostPeers(wire::LostPeers {
+        node_ids: ids.map(|id| id.to_string()).collect(),
+    })
+}
+
+/// Waits until the agent is called upon.
+async fn called(agent: &mut super::fixture::Agent) {
+    while !matches!(
+        agent.hear().await,
+        Ok(Some(manager_message::Message::Call(_)))
+    ) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_node_that_its_peers_miss_goes_down_before_its_heartbeats_run_out() {
+    let nodes = [1, 2, 3].map(|number| (number, NodeState::Unknown));
+    let mut fixture = Fixture::leading(&nodes).await;
+    on_one_network(&fixture, &[1, 2, 3]).await;
+    let (first, second) = (
+        fixture.register(1).await.unwrap(),
+        fixture.register(2).await.unwrap(),
+    );
+    let mut third = fixture.register(3).await.unwrap();
+    for agent in [&first, &second] {
+        agent.say(lost(&[])).await;
+    }
+    // One alone does no more than have it called upon; and it answers.
+    first.say(lost(&[3])).await;
+    called(&mut third).await;
+    third.beat().await;
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for agent in [&first, &second, &third] {
+            agent.beat().await;
+        }
+    }
+    assert_eq!(fixture.node_state(3), NodeState::Ready);
+    let began = tokio::time::Instant::now();
+    second.say(lost(&[3])).await;
+    fixture.until(|f| f.node_state(3) == NodeState::Down).await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(2_500), "{took:?}");
+    let message = fixture.node_status(3).message;
+    assert!(message.contains("peers"), "{message}");
+    // It comes back, whatever others still believe.
+    let mut third = fixture.register(3).await.unwrap();
+    assert_eq!(fixture.node_state(3), NodeState::Ready);
+    called(&mut third).await;
+    third.beat().await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(fixture.node_state(3), NodeState::Ready);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_lies_takes_nobody_down() {
+    let nodes = [1, 2, 3].map(|number| (number, NodeState::Unknown));
+    let mut fixture = Fixture::leading(&nodes).await;
+    on_one_network(&fixture, &[1, 2]).await;
+    let mut liar = fixture.register(1).await.unwrap();
+    let mut second = fixture.register(2).await.unwrap();
+    let third = fixture.register(3).await.unwrap();
+    liar.say(lost(&[2, 3, 77])).await;
+    third.say(lost(&[2])).await;
+    called(&mut second).await;
+    second.beat().await;
+    // Even one that is away for a moment is not lost for one report.
+    second.hang_up();
+    second.end().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_400)).await;
+    assert_eq!(fixture.node_state(2), NodeState::Ready, "within its grace");
+    let second = fixture.register(2).await.unwrap();
+    second.beat().await;
+    for garbage in [vec!["?".to_owned()], vec![String::new(); 5000]] {
+        liar.say(agent_message::Message::LostPeers(wire::LostPeers {
+            node_ids: garbage,
+        }))
+        .await;
+        assert_eq!(liar.end().await.unwrap_err().code(), Code::InvalidArgument);
+        liar = fixture.register(1).await.unwrap();
+    }
+}

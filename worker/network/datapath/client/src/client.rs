@@ -120,8 +120,18 @@ impl Datapath {
         self.ask(|reply| Command::SetGossip { view, reply }).await
     }
 
-    /// Says that everything that is to be has been said: sandboxes, networks and gossip of a daemon
-    /// before this one that were not named again end now.
+    /// Ends gossip: the node leaves its cluster.
+    ///
+    /// # Errors
+    /// When the process cannot be told; it is told later.
+    pub async fn clear_gossip(&self) -> Result<(), Error> {
+        self.ask(Command::ClearGossip).await
+    }
+
+    /// Says that everything that is to be has been said: sandboxes and networks of a daemon before
+    /// this one that were not named again end now. Its gossip goes on until it is set or cleared:
+    /// whom to gossip with is known only once managers were reached, and whoever falls silent until
+    /// then is held for dead.
     ///
     /// # Errors
     /// When the process cannot be told; it is told later.

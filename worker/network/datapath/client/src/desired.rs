@@ -17,6 +17,8 @@ pub(crate) struct Desired {
     sandboxes: BTreeMap<SandboxId, (Arc<OwnedFd>, SandboxView)>,
     networks: BTreeMap<NetworkId, Names>,
     gossip: Option<GossipView>,
+    /// Nobody is to be gossiped with, whatever was said before.
+    is_gossip_over: bool,
     is_complete: bool,
 }
 
@@ -129,7 +131,15 @@ impl Desired {
     pub(crate) fn set_gossip(&mut self, view: GossipView) -> Saying {
         let saying = saying(Subject::Gossip, Ask::SetGossip(Gossip::from(&view)));
         self.gossip = Some(view);
+        self.is_gossip_over = false;
         saying
+    }
+
+    /// Ends gossip. Before completeness there is nothing to say: it comes with that.
+    pub(crate) fn clear_gossip(&mut self) -> Option<Saying> {
+        self.gossip = None;
+        self.is_gossip_over = true;
+        self.is_complete.then(|| self.say_retain())
     }
 
     pub(crate) fn complete(&mut self) -> Saying {
@@ -163,7 +173,9 @@ impl Desired {
         let retain = Retain {
             sandboxes: self.sandboxes.keys().map(ToString::to_string).collect(),
             networks: self.networks.keys().map(ToString::to_string).collect(),
-            gossip: self.gossip.is_some(),
+            // Whoever starts anew knows whom to gossip with only once managers told it; until then
+            // others would hold the node for dead if it fell silent.
+            gossip: !self.is_gossip_over,
         };
         saying(Subject::Whole, Ask::Retain(retain))
     }
@@ -282,6 +294,19 @@ mod tests {
         }
         let count: usize = parts.iter().map(|part| part.sets.len()).sum();
         assert_eq!(count, 10_000);
+    }
+
+    #[test]
+    fn gossip_of_a_daemon_before_goes_on_until_it_is_ended() {
+        let mut desired = Desired::default();
+        let goes_on = |saying: Saying| match saying.ask {
+            Ask::Retain(retain) => retain.gossip,
+            other => panic!("{other:?}"),
+        };
+        assert!(goes_on(desired.complete()));
+        assert!(!goes_on(desired.clear_gossip().unwrap()));
+        assert!(!goes_on(desired.say_all().pop().unwrap()));
+        assert!(Desired::default().clear_gossip().is_none());
     }
 
     #[test]

@@ -59,6 +59,7 @@ pub(crate) enum Command {
         view: GossipView,
         reply: Reply<()>,
     },
+    ClearGossip(Reply<()>),
     Complete(Reply<()>),
     Status(Reply<Option<Status>>),
     End(Reply<()>),
@@ -170,6 +171,14 @@ impl Service {
             }
             Command::SetGossip { view, reply } => {
                 (vec![self.desired.set_gossip(view)], Waiter::Done(reply))
+            }
+            Command::ClearGossip(reply) => {
+                let sayings = self.desired.clear_gossip().into_iter().collect::<Vec<_>>();
+                let waiter = Waiter::Done(reply);
+                if sayings.is_empty() {
+                    return waiter.tell(&Tell::Done(Empty {}));
+                }
+                (sayings, waiter)
             }
             Command::Complete(reply) => (vec![self.desired.complete()], Waiter::Done(reply)),
             Command::Status(reply) => (vec![whole(Ask::Status(Empty {}))], Waiter::Status(reply)),

@@ -91,26 +91,16 @@ impl Swim {
         swim
     }
 
-    /// Takes who the others are. Who is no longer among them is given up.
+    /// Takes who the others are. Who is no longer among them is no longer called, but not declared
+    /// dead either: that would go to those who still have to do with it.
     pub fn set_peers(&mut self, peers: &[Peer]) {
         let peers: BTreeMap<_, _> = peers
             .iter()
             .filter(|peer| peer.node != self.node)
             .map(|peer| (peer.node, peer.address))
             .collect();
-        let is_gone =
-            |id: &Identity| self.peers.contains_key(&id.node) && !peers.contains_key(&id.node);
-        let gone: Vec<_> = self
-            .foca
-            .iter_members()
-            .filter(|member| is_gone(member.id()))
-            .map(|member| foca::Member::down(*member.id()))
-            .collect();
         // Errors here and below mean a packet that does not fit or a call that comes too late;
         // neither leaves anything half done.
-        let _ = self
-            .foca
-            .apply_many(gone.into_iter(), true, &mut self.runtime);
         let _ = self.foca.set_config(config(peers.len() + 1));
         self.peers = peers;
         self.has_changed = true;

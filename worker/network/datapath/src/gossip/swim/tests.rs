@@ -353,3 +353,25 @@ fn who_is_no_longer_a_peer_is_not_spoken_of() {
         [(id(1), Liveness::Up)]
     );
 }
+
+#[test]
+fn others_hold_on_to_who_is_no_longer_a_peer_of_one() {
+    let mut cluster = Cluster::new(3, 5);
+    cluster.settle(3 * SECOND_US);
+    let peers = [Peer {
+        node: id(1),
+        address: address(1),
+    }];
+    cluster.nodes[0].as_mut().unwrap().set_peers(&peers);
+    let doubts = |cluster: &Cluster| {
+        cluster.liveness(2, 1) != Liveness::Up || cluster.liveness(0, 2) != Liveness::Up
+    };
+    assert!(!cluster.run(5 * SECOND_US, doubts));
+    // And when it is one again, nothing has to be found out anew.
+    let all = [1, 2].map(|peer| Peer {
+        node: id(peer),
+        address: address(peer),
+    });
+    cluster.nodes[0].as_mut().unwrap().set_peers(&all);
+    cluster.settle(SECOND_US);
+}

@@ -1,0 +1,102 @@
+//! Who is balanced to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use types::network::{EndpointMode, NetworkAttachment, VirtualIp};
+use types::reach::{Reach, ServiceEndpoint, TaskEndpoint};
+use types::{NodeId, TaskId};
+
+use super::*;
+
+const VIP: &str = "10.0.1.2/24";
+
+/// A service with a task on each of these nodes, the task's number being its node's; seen by node 1.
+fn view(nodes: &[(u128, bool)]) -> View {
+    let (network, service) = (NetworkId::from_number(1), ServiceId::from_number(1));
+    let task = |(number, serving): &(u128, bool)| {
+        let task = TaskEndpoint {
+            task: TaskId::from_number(*number),
+            service,
+            slot: 1,
+            node: NodeId::from_number(*number),
+            name: "web.1".to_owned(),
+            hostname: String::new(),
+            attachments: vec![NetworkAttachment {
+                network,
+                addresses: vec![format!("10.0.1.{}/24", number + 10).parse().unwrap()],
+                aliases: vec![],
+            }],
+            serving: *serving,
+            weight: 1,
+        };
+        (task.task, Arc::new(task))
+    };
+    let web = ServiceEndpoint {
+        service,
+        name: "web".to_owned(),
+        mode: EndpointMode::Vip,
+        affinity: Affinity::None,
+        ports: vec![],
+        virtual_ips: vec![VirtualIp {
+            network,
+            address: VIP.parse().unwrap(),
+        }],
+        aliases: vec![],
+    };
+    let reach = Reach {
+        tasks: nodes.iter().map(task).collect(),
+        services: BTreeMap::from([(service, Arc::new(web))]),
+        ..Reach::default()
+    };
+    View::new(NodeId::from_number(1), vec![], Arc::new(reach))
+}
+
+/// Nodes that new connections go to.
+fn goes_to(view: View, lost: &[u128]) -> Vec<u8> {
+    let lost = lost.iter().map(|number| NodeId::from_number(*number));
+    let view = view.with_lost(Arc::new(lost.collect()));
+    let balance = Balance::of(&view);
+    let services = &balance.by_network[&NetworkId::from_number(1)];
+    let frontend = Frontend::address("10.0.1.2".parse().unwrap());
+    let serving = services[&frontend].backends.iter();
+    let serving = serving.filter(|one| one.weight > 0);
+    let mut nodes: Vec<u8> = serving
+        .filter_map(|one| match one.address {
+            IpAddr::V4(address) => Some(address.octets()[3] - 10),
+            IpAddr::V6(_) => None,
+        })
+        .collect();
+    nodes.sort_unstable();
+    nodes
+}
+
+#[test]
+fn lost_nodes_are_passed_over_while_there_are_others() {
+    let all = [(1, true), (2, true), (3, true)];
+    for (lost, expected) in [
+        (&[][..], &[1, 2, 3][..]),
+        (&[3], &[1, 2]),
+        (&[2, 3], &[1]),
+        // This node lives, whatever is said.
+        (&[1, 2], &[1, 3]),
+        (&[1, 2, 3], &[1]),
+        (&[9], &[1, 2, 3]),
+    ] {
+        assert_eq!(goes_to(view(&all), lost), expected, "{lost:?}");
+    }
+}
+
+#[test]
+fn when_all_would_be_passed_over_nobody_is() {
+    let elsewhere = [(2, true), (3, true), (4, false)];
+    for (lost, expected) in [
+        (&[2][..], &[3][..]),
+        (&[2, 3], &[2, 3]),
+        (&[2, 3, 4], &[2, 3]),
+        // Who lives but does not serve is no reason to give up those who do.
+        (&[3, 4], &[2]),
+    ] {
+        assert_eq!(goes_to(view(&elsewhere), lost), expected, "{lost:?}");
+    }
+}

@@ -356,6 +356,8 @@ fn ingress(encrypted: bool) -> Network {
             name: "ingress".to_owned(),
             ingress: true,
             encrypted,
+            // A client of either family is to be answered, by its own address.
+            ipv6: true,
             ..NetworkSpec::default()
         },
         subnets: vec![],

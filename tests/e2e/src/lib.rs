@@ -1,5 +1,7 @@
 //! What the end-to-end tests share: a lab or the reason there is none, and a seeded choice.
 
+pub mod calls;
+
 use harness::{Lab, LabOptions, Programs};
 
 /// A lab, or nothing after printing why the test is skipped.

@@ -119,6 +119,16 @@ pub(crate) fn forward(has_ipv6: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets what the machine sends to a published port of 127.0.0.1 leave by a bridge, in the
+/// namespace of the calling thread. Nothing comes in that way: the packet filter sees to it.
+pub(crate) fn admit_loopback(bridge: &str) -> io::Result<()> {
+    match turn_on(&format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet")) {
+        // It is about to be made.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
 fn turn_on(path: &str) -> io::Result<()> {
     if std::fs::read_to_string(path)?.trim() == "0" {
         std::fs::write(path, "1")?;

@@ -1,7 +1,8 @@
 //! A small service to try a swarm with: says who it is and who asks, and ends in good order.
 //!
 //! `PORT` (8080) is where it listens, by HTTP and by UDP, and by SCTP where the kernel has it;
-//! `VERSION` (1) is what it calls itself. With `READY_FILE` it works only while that file is there.
+//! `NAME` (the host's) and `VERSION` (1) are what it calls itself. With `READY_FILE` it works only
+//! while that file is there.
 //! `web check` asks the service of the same container whether it works: a health check.
 
 mod http;
@@ -61,12 +62,9 @@ fn main() -> std::io::Result<()> {
     if std::env::args().nth(1).as_deref() == Some("check") {
         return http::check(port);
     }
-    let host = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
+    let uname = rustix::system::uname();
     let service = Arc::new(Service {
-        host,
+        host: env("NAME", &uname.nodename().to_string_lossy()),
         version: env("VERSION", "1"),
         ready_file: std::env::var("READY_FILE").ok(),
         clients: AtomicUsize::new(0),

@@ -48,10 +48,9 @@ impl Filters {
     }
 }
 
-/// Where balancing begins in a container: not with the same backend in all.
-fn seed(task: TaskId) -> u64 {
-    let digits = task.as_str().bytes();
-    digits.fold(0, |seed: u64, digit| {
+/// Where balancing begins in a container, or on a node: not with the same backend in all.
+fn seed(id: &str) -> u64 {
+    id.bytes().fold(0, |seed: u64, digit| {
         seed.wrapping_mul(36).wrapping_add(digit.into())
     })
 }
@@ -115,13 +114,23 @@ impl Keeper {
             &self.records.subnets,
             self.filters.hides_clients,
         );
+        // A bridge that was made again has lost it.
+        for bridge in surroundings.translated_bridges() {
+            if let Err(error) = inside::admit_loopback(bridge) {
+                let what = format!("published ports at 127.0.0.1: {bridge}: {error}");
+                self.refuse_filter(what);
+            }
+        }
         let ports = balance.node(sandboxes);
         let node = match &mut self.filters.node {
             Some(node) if *node.surroundings() == surroundings && *node.ports() == ports => {
                 return Ok(());
             }
             Some(node) => node,
-            None => self.filters.node.insert(Node::open_here(0)?),
+            None => self
+                .filters
+                .node
+                .insert(Node::open_here(seed(view.node.as_str()))?),
         };
         node.replace(surroundings, ports).map(drop)
     }
@@ -137,7 +146,7 @@ impl Keeper {
         };
         let balance = self.filters.balance(&view);
         let sandbox = &record.sandbox;
-        let mut balancer = Balancer::open(namespace.as_fd(), seed(sandbox.task))?;
+        let mut balancer = Balancer::open(namespace.as_fd(), seed(sandbox.task.as_str()))?;
         balancer.replace(balance.inside(sandbox))?;
         let mut way_back = None;
         if let Some(ingress) = sandbox.ingress().filter(|_| !self.filters.hides_clients) {

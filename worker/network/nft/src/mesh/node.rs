@@ -37,6 +37,14 @@ pub struct Surroundings {
     pub hides_clients: bool,
 }
 
+impl Surroundings {
+    /// Bridges behind which published ports are.
+    pub fn translated_bridges(&self) -> impl Iterator<Item = &str> {
+        let outbound = self.outbound.iter().map(|one| &one.bridge);
+        outbound.chain(&self.ingress).map(String::as_str)
+    }
+}
+
 /// A bridge whose containers reach the world by the node's own addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outbound {
@@ -203,11 +211,13 @@ fn base(surroundings: &Surroundings) -> Ruleset {
         let table = base.table(layout.family, TABLE);
         layout.skeleton(table);
         for (name, number) in [("prerouting", Hook::PREROUTING), ("output", Hook::OUTPUT)] {
+            let spared = || spared(layout, number);
             let refuse = Hook::new("filter", number, PRIORITY_REFUSE);
-            let refusal = layout.to_refusal(true);
+            let refusal = [spared(), layout.to_refusal(true)].concat();
             table.chain(&format!("refuse-{name}"), Some(refuse), refusal);
             let translate = Hook::new("nat", number, PRIORITY_TRANSLATE);
-            table.chain(name, Some(translate), layout.to_pickers(true));
+            let translation = [spared(), layout.to_pickers(true)].concat();
+            table.chain(name, Some(translate), translation);
         }
         let hook = Hook::new("filter", Hook::PREROUTING, PRIORITY_RAW);
         table.chain("guard", Some(hook), guard(layout, surroundings));
@@ -219,6 +229,18 @@ fn base(surroundings: &Surroundings) -> Ruleset {
         table.chain("postrouting", Some(hook), masquerade(layout, surroundings));
     }
     base
+}
+
+/// What the node sends to ::1 stays as it is, so that it is refused at once, or answered by a
+/// program of the node: the kernel takes no answer to ::1 from elsewhere (RFC 4291, 2.5.3), and
+/// IPv6 has no `route_localnet`.
+fn spared(layout: Layout, hook: u32) -> Vec<Expressions> {
+    if layout.family != Family::V6 || hook != Hook::OUTPUT {
+        return vec![];
+    }
+    let loopback = std::net::Ipv6Addr::LOCALHOST.octets();
+    let rule = layout.load_destination(Expressions::default(), Register(0));
+    vec![rule.equals(Register(0), &loopback).verdict(Verdict::Accept)]
 }
 
 fn coming_by(name: &str) -> Expressions {
@@ -246,9 +268,8 @@ fn guard(layout: Layout, surroundings: &Surroundings) -> Vec<Expressions> {
     if layout.family != Family::V4 {
         return vec![];
     }
-    let outbound = surroundings.outbound.iter().map(|bridge| &bridge.bridge);
-    outbound
-        .chain(&surroundings.ingress)
+    surroundings
+        .translated_bridges()
         .map(|name| {
             layout
                 .load_destination(coming_by(name), Register(0))
@@ -306,17 +327,16 @@ fn clamp() -> Expressions {
 
 fn masquerade(layout: Layout, surroundings: &Surroundings) -> Vec<Expressions> {
     let mut rules = vec![];
-    // The node calling itself at 127.0.0.1 or ::1: no answer could find back.
-    let loopback = Subnet {
-        address: match layout.family {
-            Family::V6 => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-            Family::V4 | Family::Inet | Family::Netdev => [127, 0, 0, 0].into(),
-        },
-        prefix_bits: if layout.family == Family::V6 { 128 } else { 8 },
-    };
     let translated = is_translated(Expressions::default(), Register(0));
-    let rule = coming_from(layout, translated.clone(), loopback);
-    rules.push(going_by(rule, Compare::Different, "lo").masquerade());
+    if layout.family == Family::V4 {
+        // The node calling itself at 127.0.0.1: no answer could find back.
+        let loopback = Subnet {
+            address: [127, 0, 0, 0].into(),
+            prefix_bits: 8,
+        };
+        let rule = coming_from(layout, translated.clone(), loopback);
+        rules.push(going_by(rule, Compare::Different, "lo").masquerade());
+    }
     if let (true, Some(ingress)) = (surroundings.hides_clients, &surroundings.ingress) {
         rules.push(going_by(translated.clone(), Compare::Equal, ingress).masquerade());
     }

@@ -223,6 +223,10 @@ fn a_node_reaches_its_own_published_ports() -> Result<()> {
         }
         assert_eq!(tasks.len(), 2);
     }
+    let refused = mesh.nodes[0]
+        .ask("[::1]:8080")
+        .expect_err("nothing is translated");
+    assert_eq!(error_kind(&refused), Some(ErrorKind::ConnectionRefused));
     // Its own address is seen, not one of the ingress network.
     assert_eq!(
         mesh.nodes[0].ask("10.77.0.1:8080")?.1,

@@ -229,7 +229,8 @@ impl<'a> Round<'a> {
                 return Ok(addresses);
             }
         }
-        let reason = exhausted(network);
+        let reason = self.holdings.exhaustion(network);
+        let reason = reason.unwrap_or_else(|| format!("{} gives no address", network.spec.name));
         self.starved.insert(network.id, reason.clone());
         Err(Lack::Nothing(reason))
     }
@@ -277,16 +278,6 @@ fn host_ports(service: &Service) -> Vec<types::network::PublishedPort> {
         .filter(|port| port.mode == PublishMode::Host)
         .cloned()
         .collect()
-}
-
-fn exhausted(network: &Network) -> String {
-    let subnets = network.subnets.iter();
-    let subnets: Vec<String> = subnets.map(|subnet| subnet.subnet.to_string()).collect();
-    format!(
-        "network {} has no free address left in {}: it goes on when one comes back",
-        network.spec.name,
-        subnets.join(", ")
-    )
 }
 
 #[cfg(test)]

@@ -102,6 +102,26 @@ impl Holdings {
         range.count().saturating_sub(held as u128)
     }
 
+    /// Why a network has no address for another task, in words for users; `None` while one of its
+    /// segments (subnets with the same VXLAN identifier) has one of each family it is of.
+    #[must_use]
+    pub fn exhaustion(&self, network: &Network) -> Option<String> {
+        let subnets = &network.subnets;
+        let is_full = |of: &Subnet| {
+            let mut segment = subnets.iter().filter(|subnet| subnet.vni == of.vni);
+            segment.any(|subnet| self.free(network, subnet) == 0)
+        };
+        if subnets.is_empty() || !subnets.iter().all(is_full) {
+            return None;
+        }
+        let subnets: Vec<String> = subnets.iter().map(|it| it.subnet.to_string()).collect();
+        Some(format!(
+            "network {} has no free address left in {}: it goes on when one comes back",
+            network.spec.name,
+            subnets.join(", ")
+        ))
+    }
+
     /// Takes a port for a service; false when somebody else publishes it already.
     pub fn take_port(&mut self, protocol: Protocol, port: u16, service: ServiceId) -> bool {
         let mut holders = self.port_holders(protocol, port);

@@ -475,6 +475,21 @@ async fn how_full_a_network_is_can_be_seen() {
         details.services[0].virtual_ips[0].to_string(),
         "10.0.0.2/29"
     );
+    assert_eq!(details.view.problem, "");
+    let all = (2..=6).map(|last| VirtualIp {
+        network: id,
+        address: format!("10.0.0.{last}/29").parse().unwrap(),
+    });
+    let endpoint = Endpoint {
+        virtual_ips: all.collect(),
+        ..Endpoint::default()
+    };
+    fixture
+        .act(Action::ServiceEndpoint { service, endpoint })
+        .await;
+    let full = fixture.api.get_network("front").unwrap().view;
+    assert_eq!(full.subnets[0].free, 0);
+    assert!(full.problem.contains("no free address left in 10.0.0.0/29"));
     let list = fixture.api.list_networks();
     let names: Vec<_> = list
         .iter()

@@ -20,7 +20,7 @@ pub struct NetworkView {
     pub subnets: Vec<SubnetUse>,
     /// Some service or task is on it.
     pub in_use: bool,
-    /// Why it has no subnets; empty when it has, or needs none.
+    /// Why it has no subnets or no address for another task; empty when nothing is amiss.
     pub problem: String,
     /// Every node has it.
     pub predefined: bool,
@@ -98,7 +98,7 @@ pub(super) fn of(state: &State, network: &Arc<Network>) -> NetworkView {
     let waits = network.subnets.is_empty() && network.spec.driver.is_global();
     let problem = match store::subnets::choose(state, network) {
         Err(error) if waits => error.to_string(),
-        Ok(_) | Err(_) => String::new(),
+        Ok(_) | Err(_) => state.holdings().exhaustion(network).unwrap_or_default(),
     };
     NetworkView {
         subnets: subnets.collect(),

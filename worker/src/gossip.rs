@@ -163,10 +163,16 @@ async fn hear(
 ) {
     let mut peers = datapath.peers();
     let mut heeded = Arc::default();
+    let mut counted = (0, 0);
     loop {
-        let now = dead(&peers.borrow_and_update());
+        let states = peers.borrow_and_update().clone();
+        let now = dead(&states);
+        let up = states.values().filter(|one| **one == Liveness::Up).count();
+        if counted != (up, now.len()) {
+            counted = (up, now.len());
+            tracing::info!(up, lost = now.len(), "peers as gossip knows them");
+        }
         if now != heeded {
-            tracing::info!(lost = now.len(), "gossip tells of other peers being dead");
             heeded = Arc::clone(&now);
             heed(Arc::clone(&now));
             lost.send_if_modified(|lost| {

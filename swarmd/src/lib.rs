@@ -40,6 +40,7 @@ mod view;
 pub use daemon::{Daemon, Init, Initialized, Join};
 pub use error::{Error, chain};
 pub use options::{
-    ExecutorChoice, Options, RUN_DIR_DEFAULT, RaftTiming, SOCKET_DEFAULT, STATE_DIR_DEFAULT,
+    ExecutorChoice, KEY_PERIOD_DEFAULT, Options, RUN_DIR_DEFAULT, RaftTiming, SOCKET_DEFAULT,
+    STATE_DIR_DEFAULT,
 };
 pub use view::{Membership, Standing, View};

@@ -91,6 +91,16 @@ struct Arguments {
     )]
     cert_expiry_min: u64,
 
+    /// Seconds after which a node sends on encrypted networks with another key of its own
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = swarmd::KEY_PERIOD_DEFAULT.as_secs(),
+        value_parser = clap::value_parser!(u64).range(10..=31_536_000),
+        hide = true
+    )]
+    wireguard_key_period: u64,
+
     #[command(flatten)]
     raft: RaftArguments,
 }
@@ -179,6 +189,7 @@ impl Arguments {
             executor: ExecutorChoice::Containers {
                 shim: self.shim,
                 cgroup_parent: self.cgroup_parent,
+                key_period: Duration::from_secs(self.wireguard_key_period),
             },
             cert_expiry_min: Duration::from_secs(self.cert_expiry_min),
             raft: RaftTiming {

@@ -20,6 +20,9 @@ pub const RUN_DIR_DEFAULT: &str = "/run/swarm";
 /// Where the daemon listens for users of this machine unless told otherwise.
 pub const SOCKET_DEFAULT: &str = "/run/swarm/swarmd.sock";
 
+/// How long a node sends with one key on encrypted networks unless told otherwise.
+pub const KEY_PERIOD_DEFAULT: Duration = worker::KeyTiming::PERIOD_DEFAULT;
+
 /// Settings of one daemon.
 #[derive(Clone)]
 pub struct Options {
@@ -77,6 +80,8 @@ pub enum ExecutorChoice {
         shim: Option<PathBuf>,
         /// The cgroup below which containers get theirs; nodes on one machine need different ones.
         cgroup_parent: String,
+        /// How long a key for encrypted networks is sent with before the next one is made.
+        key_period: Duration,
     },
     /// Something else: simulated tasks, in tests.
     Given(Arc<dyn Executor>),
@@ -94,6 +99,7 @@ impl ExecutorChoice {
             Self::Containers {
                 shim,
                 cgroup_parent,
+                key_period,
             } => {
                 let hostname = rustix::system::uname()
                     .nodename()
@@ -105,6 +111,7 @@ impl ExecutorChoice {
                     shim: shim.map_or(ShimSource::BesideExecutable, ShimSource::Path),
                     cgroup_parent,
                     datapath: Some(worker::ProgramSource::BesideExecutable),
+                    key_timing: worker::KeyTiming::every(key_period),
                     images: images.clone(),
                     hostname,
                     engine_labels: engine_labels.clone(),

@@ -19,7 +19,7 @@ use types::{Labels, Node, NodeId, Task, TaskId};
 
 use crate::blocking::blocking;
 use crate::controller::ContainerController;
-use crate::networks::Networks;
+use crate::networks::{self, Networks};
 use crate::records::{Records, make_private_dir};
 use crate::template::Place;
 use crate::{Error, Options, machine};
@@ -78,6 +78,7 @@ impl ContainerExecutor {
             shim,
             cgroup_parent,
             datapath,
+            key_timing,
             images,
             hostname,
             engine_labels,
@@ -91,11 +92,17 @@ impl ContainerExecutor {
             cgroup_parent,
         });
         let tracker = TaskTracker::new();
+        let networks = networks::Options {
+            state_dir: state_dir.join("network"),
+            run_dir: run_dir.clone(),
+            datapath,
+            key_timing,
+        };
         let shared = Shared {
             runtime: runtime.map_err(|error| Error::Runtime(Box::new(error)))?,
             images,
             records: Records::open(&run_dir.join("records"))?,
-            networks: Networks::open(state_dir.join("network"), datapath, &tracker)?,
+            networks: Networks::open(networks, &tracker)?,
             tracker,
             hostname,
             platform: machine::platform(),
@@ -131,7 +138,7 @@ impl Executor for ContainerExecutor {
                 shared.platform.clone(),
                 shared.engine_labels.clone(),
             )?;
-            description.network.data_path = shared.networks.data_path();
+            description.network = shared.networks.describe();
             Ok(description)
         })
         .await
@@ -149,9 +156,19 @@ impl Executor for ContainerExecutor {
         self.shared.networks.lost_peers()
     }
 
+    async fn described_anew(&self) {
+        self.shared.networks.described_anew().await;
+    }
+
     /// Nothing a task may refer to is in the node's object: its placeholders are the node's id,
-    /// which the task has, and what this machine knows of itself.
-    fn set_node(&self, _node: Arc<Node>) {}
+    /// which the task has, and what this machine knows of itself. But others use keys of this node
+    /// only once managers know them.
+    fn set_node(&self, node: Arc<Node>) {
+        let told = node.description.as_ref();
+        self.shared
+            .networks
+            .set_known(told.map_or_else(Vec::new, |told| told.network.wireguard_keys.clone()));
+    }
 
     fn set_contents(&self, contents: Contents) {
         *self.shared.lock_contents() = contents;

@@ -2,14 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use datapath_client::resolv_conf::ResolvConf;
-use datapath_client::{
-    Datapath, NetworkRecords, Options, Origin, ProgramSource, RecordSet, SandboxView, TaskRecord,
-};
+use datapath_client::{Datapath, NetworkRecords, Origin, RecordSet, SandboxView, TaskRecord};
 use network::{DEFAULT_BRIDGE, Sandbox};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -32,12 +29,10 @@ pub(crate) struct Discovery {
 }
 
 impl Discovery {
-    /// Looks for the process at `socket`. Needs an async runtime.
-    pub(crate) fn start(program: ProgramSource, socket: PathBuf, tracker: &TaskTracker) -> Self {
-        let (datapath, service) = Datapath::new(Options { program, socket });
+    /// Has this process answer. Needs an async runtime.
+    pub(crate) fn start(datapath: Datapath, tracker: &TaskTracker) -> Self {
         let (reach, told) = watch::channel(Arc::default());
         let stop = CancellationToken::new();
-        tracker.spawn(service.run(stop.clone()));
         let teller = tell(datapath.clone(), told);
         let stopped = stop.clone();
         tracker.spawn(async move {
@@ -48,11 +43,6 @@ impl Discovery {
             reach,
             _ends: stop.drop_guard(),
         }
-    }
-
-    /// The process itself.
-    pub(crate) fn datapath(&self) -> &Datapath {
-        &self.datapath
     }
 
     /// Takes over what names there are.

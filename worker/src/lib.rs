@@ -10,6 +10,7 @@
 //! ```text
 //! containers/<task>/     container::Runtime's: specification, changes, output, exit
 //! records/<task>.json    which image the container is from, how to stop it, its labels
+//! wireguard.keys         this node's keys for encrypted networks
 //! network/               network::Network's: which container has which interfaces and addresses
 //! ```
 
@@ -18,9 +19,11 @@ mod container_executor;
 mod content;
 mod controller;
 mod discovery;
+mod encryption;
 mod error;
 mod gossip;
 mod health;
+mod key_ring;
 mod logs;
 mod machine;
 mod networks;
@@ -32,4 +35,5 @@ mod template;
 pub use container_executor::ContainerExecutor;
 pub use datapath_client::ProgramSource;
 pub use error::Error;
+pub use key_ring::KeyTiming;
 pub use options::Options;

@@ -6,16 +6,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use container::spec::{Dns, HostEntry};
-use datapath_client::ProgramSource;
+use datapath_client::{Datapath, ProgramSource};
 use executor::Error;
 use network::{DEFAULT_BRIDGE, Network, Sandbox, View};
 use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use types::network::NetworkAttachment;
+use types::node::NodeNetwork;
 use types::reach::Reach;
 use types::{NodeId, Task, TaskId};
 
+use crate::KeyTiming;
 use crate::discovery::Discovery;
+use crate::encryption::Encryption;
 use crate::gossip::{self, Gossip, Lost};
 
 /// Where names are answered inside of every container on a network of the user's (S16.01).
@@ -28,8 +32,27 @@ const HOSTNAME_ID_BYTES: usize = 12;
 pub(crate) struct Networks {
     network: Network,
     known: Arc<Mutex<Known>>,
-    discovery: Option<Discovery>,
-    gossip: Option<Gossip>,
+    process: Option<Process>,
+}
+
+/// Settings of [`Networks`].
+pub(crate) struct Options {
+    /// On disk: who has which addresses.
+    pub(crate) state_dir: PathBuf,
+    /// In memory, and there already: keys.
+    pub(crate) run_dir: PathBuf,
+    /// The program of the process that outlives the daemon.
+    pub(crate) datapath: Option<ProgramSource>,
+    pub(crate) key_timing: KeyTiming,
+}
+
+/// What the process that outlives the daemon does.
+struct Process {
+    discovery: Discovery,
+    gossip: Gossip,
+    encryption: Encryption,
+    /// Ends the talk with it, not the process.
+    _ends: DropGuard,
 }
 
 /// What has been told so far.
@@ -37,9 +60,8 @@ pub(crate) struct Networks {
 struct Known {
     node: Option<NodeId>,
     data_path: Vec<IpAddr>,
-    reach: Arc<Reach>,
-    /// Whether that has been told, be it that there is nothing.
-    is_reach_told: bool,
+    /// `None` until that has been told, be it that there is nothing.
+    reach: Option<Arc<Reach>>,
     /// Nodes that gossip holds for dead.
     lost: Arc<BTreeSet<NodeId>>,
 }
@@ -55,35 +77,69 @@ pub(crate) struct Names {
 
 impl Networks {
     /// Reads what is remembered. Blocks for some milliseconds.
-    pub(crate) fn open(
-        state_dir: PathBuf,
-        datapath: Option<ProgramSource>,
-        tracker: &TaskTracker,
-    ) -> Result<Self, crate::Error> {
+    pub(crate) fn open(options: Options, tracker: &TaskTracker) -> Result<Self, crate::Error> {
+        let Options {
+            state_dir,
+            run_dir,
+            datapath,
+            key_timing,
+        } = options;
         let socket = state_dir.join("datapath.sock");
         let network = Network::open(network::Options::new(state_dir));
         let network = network.map_err(|error| crate::Error::Network(Box::new(error)))?;
-        let discovery = datapath.map(|program| Discovery::start(program, socket, tracker));
         let known = Arc::new(Mutex::new(Known::default()));
-        let gossip = discovery.as_ref().map(|discovery| {
-            let (network, known) = (network.clone(), Arc::clone(&known));
+        let process = datapath.map(|program| {
+            let options = datapath_client::Options { program, socket };
+            let (datapath, service) = Datapath::new(options);
+            let stop = CancellationToken::new();
+            tracker.spawn(service.run(stop.clone()));
+            let (told, known) = (network.clone(), Arc::clone(&known));
             let heed = move |lost| {
                 let mut known = lock(&known);
                 known.lost = lost;
-                known.tell(&network);
+                known.tell(&told);
             };
-            Gossip::start(discovery.datapath().clone(), tracker, heed)
+            let keys = (run_dir.as_path(), key_timing);
+            Process {
+                discovery: Discovery::start(datapath.clone(), tracker),
+                gossip: Gossip::start(datapath.clone(), tracker, heed),
+                encryption: Encryption::start(network.clone(), datapath, keys, tracker),
+                _ends: stop.drop_guard(),
+            }
         });
         Ok(Self {
             network,
             known,
-            discovery,
-            gossip,
+            process,
         })
     }
 
-    pub(crate) fn data_path(&self) -> Vec<IpAddr> {
-        self.known().data_path.clone()
+    /// How others reach this node.
+    pub(crate) fn describe(&self) -> NodeNetwork {
+        let encryption = self.process.as_ref().map(|process| &process.encryption);
+        NodeNetwork {
+            data_path: self.known().data_path.clone(),
+            wireguard_keys: encryption.map_or_else(Vec::new, Encryption::describe),
+        }
+    }
+
+    /// Waits until that has changed.
+    pub(crate) async fn described_anew(&self) {
+        match &self.process {
+            Some(process) => process.encryption.described_anew().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes note of which keys of this node managers know.
+    pub(crate) fn set_known(&self, keys: Vec<[u8; 32]>) {
+        if let Some(process) = &self.process {
+            process.encryption.set_known(keys);
+        }
+    }
+
+    fn discovery(&self) -> Option<&Discovery> {
+        self.process.as_ref().map(|process| &process.discovery)
     }
 
     pub(crate) fn set_place(&self, node: NodeId, data_path: Vec<IpAddr>) {
@@ -95,25 +151,26 @@ impl Networks {
 
     pub(crate) fn set_reach(&self, reach: Arc<Reach>) {
         let mut known = self.known();
-        if let Some(discovery) = &self.discovery {
+        if let Some(discovery) = self.discovery() {
             discovery.set_reach(Arc::clone(&reach));
         }
-        known.reach = reach;
-        known.is_reach_told = true;
+        known.reach = Some(reach);
         self.tell(&known);
     }
 
     fn tell(&self, known: &Known) {
         known.tell(&self.network);
-        if let (Some(gossip), true) = (&self.gossip, known.is_reach_told) {
-            gossip.set(gossip::wanted(known.node, &known.data_path, &known.reach));
+        if let (Some(process), Some(reach)) = (&self.process, &known.reach) {
+            let wanted = gossip::wanted(known.node, &known.data_path, reach);
+            process.gossip.set(wanted);
         }
     }
 
     /// Peers that gossip holds for dead, as it changes.
     pub(crate) fn lost_peers(&self) -> watch::Receiver<Lost> {
         let none = || watch::channel(None).1;
-        self.gossip.as_ref().map_or_else(none, Gossip::lost)
+        let gossip = self.process.as_ref().map(|process| &process.gossip);
+        gossip.map_or_else(none, Gossip::lost)
     }
 
     /// Decides on a task's interfaces; `None` when it has none.
@@ -132,7 +189,7 @@ impl Networks {
         let number = u32::try_from(pid).unwrap_or_default();
         let attached = self.network.attach(sandbox.task, number).await;
         attached.map_err(refused)?;
-        if let Some(discovery) = &self.discovery {
+        if let Some(discovery) = self.discovery() {
             discovery.add(sandbox, pid).await;
         }
         Ok(())
@@ -141,7 +198,7 @@ impl Networks {
     /// Takes a task off its networks. Nothing to do is success.
     pub(crate) async fn release(&self, task: TaskId) -> Result<(), Error> {
         // It holds on to the container's namespace.
-        if let Some(discovery) = &self.discovery {
+        if let Some(discovery) = self.discovery() {
             discovery.remove(task).await;
         }
         let released = self.network.release(task).await;
@@ -152,7 +209,7 @@ impl Networks {
     pub(crate) async fn retain(&self, known: &BTreeSet<TaskId>) -> Result<(), Error> {
         let retained = self.network.retain(known.clone()).await;
         let living = retained.map_err(|error| Error::temporary(&error))?;
-        if let Some(discovery) = &self.discovery {
+        if let Some(discovery) = self.discovery() {
             for (sandbox, pid) in living {
                 discovery
                     .add(&sandbox, i32::try_from(pid).unwrap_or_default())
@@ -169,10 +226,11 @@ impl Networks {
 }
 
 impl Known {
-    /// Before a node knows which one it is there is nothing to tell.
+    /// Before a node knows which one it is there is nothing to tell; nor before it was told of
+    /// networks, lest a daemon that was restarted begins by tearing down what it had made.
     fn tell(&self, network: &Network) {
-        if let Some(node) = self.node {
-            let view = View::new(node, self.data_path.clone(), Arc::clone(&self.reach));
+        if let (Some(node), Some(reach)) = (self.node, &self.reach) {
+            let view = View::new(node, self.data_path.clone(), Arc::clone(reach));
             network.set_view(Arc::new(view.with_lost(Arc::clone(&self.lost))));
         }
     }

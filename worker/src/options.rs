@@ -7,6 +7,8 @@ use datapath_client::ProgramSource;
 use image::ImageStore;
 use types::Labels;
 
+use crate::KeyTiming;
+
 /// Settings of a [`crate::ContainerExecutor`].
 #[derive(Clone)]
 pub struct Options {
@@ -21,9 +23,11 @@ pub struct Options {
     /// The cgroup, relative to the root of each hierarchy, below which containers get theirs. Nodes
     /// that share a machine need different ones.
     pub cgroup_parent: String,
-    /// The program that answers names in containers, and then this is opened on an async runtime;
-    /// without one there are no names.
+    /// The program that answers names in containers and carries encrypted networks, and then this is opened on an async runtime;
+    /// without one there are no names, and encrypted networks end at the node.
     pub datapath: Option<ProgramSource>,
+    /// How this node's keys for encrypted networks are renewed.
+    pub key_timing: KeyTiming,
     /// The node's images.
     pub images: ImageStore,
     /// The machine's name as the cluster is told.

@@ -9,7 +9,7 @@ struct Need {
     used_for: &'static str,
 }
 
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 7] = [
     Need {
         program: "ip",
         package: "iproute2",
@@ -39,6 +39,11 @@ const NEEDS: [Need; 6] = [
         program: "dig",
         package: "bind9-dnsutils",
         used_for: "a second opinion on names",
+    },
+    Need {
+        program: "tshark",
+        package: "tshark",
+        used_for: "a second opinion on what is on the wire",
     },
 ];
 

@@ -68,7 +68,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("swarm-container", &["swarm-types"]),
     ("swarm-tunnel", &["swarm-types"]),
     ("swarm-nft", &[]),
-    ("swarm-datapath-client", &["swarm-types"]),
+    ("swarm-datapath-client", &["swarm-types", "swarm-tunnel"]),
     (
         "swarm-datapath",
         &["swarm-types", "swarm-datapath-client", "swarm-tunnel"],

@@ -1,5 +1,6 @@
 //! `swarmctl node inspect`
 
+use base64::Engine as _;
 use clap::Args;
 use proto::control::{GetNodeRequest, NodeView};
 use serde_json::{Value, json};
@@ -74,6 +75,9 @@ fn object(node: &Node, leader: bool, reachable: bool) -> Value {
                 "Labels": json(&told.engine_labels),
             },
             "DataPathAddrs": told.network.data_path,
+            "WireGuardKeys": told.network.wireguard_keys.iter()
+                .map(|key| base64::engine::general_purpose::STANDARD.encode(key))
+                .collect::<Vec<_>>(),
         });
     }
     if let Some(manager) = &node.manager_status {

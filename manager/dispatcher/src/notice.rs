@@ -67,4 +67,11 @@ fn is_same(a: &Node, b: &Node) -> bool {
         && a.role == b.role
         && a.manager_status == b.manager_status
         && a.certificate.renew_now == b.certificate.renew_now
+        && wireguard_keys(a) == wireguard_keys(b)
+}
+
+/// Keys that others are told of: the node uses one only once it knows them to be.
+fn wireguard_keys(node: &Node) -> &[[u8; 32]] {
+    let told = node.description.as_ref();
+    told.map_or(&[], |told| told.network.wireguard_keys.as_slice())
 }

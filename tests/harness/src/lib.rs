@@ -3,6 +3,7 @@
 //! Used by the demo, the benchmarks and the end-to-end tests. Everything a [`Lab`] makes (processes,
 //! namespaces, cgroups, files) goes away with it, also when a test panics.
 
+pub mod capture;
 mod cut;
 mod http;
 pub mod image;

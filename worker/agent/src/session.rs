@@ -101,6 +101,7 @@ impl Session<'_> {
         shutdown: &CancellationToken,
     ) -> Ended {
         let tasks = self.context.tasks.clone();
+        let executor = Arc::clone(&self.context.executor);
         let mut describe = tokio::time::interval(DESCRIBE_PERIOD);
         describe.set_missed_tick_behavior(MissedTickBehavior::Delay);
         describe.reset();
@@ -126,6 +127,7 @@ impl Session<'_> {
                     Ok(())
                 }
                 _ = describe.tick() => self.describe().await,
+                () = executor.described_anew() => self.describe().await,
                 Ok(()) = self.context.tls.changed() => self.tell_tls(),
                 Ok(()) = self.context.lost_peers.changed() => self.tell_lost_peers(),
             };

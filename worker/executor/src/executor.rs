@@ -21,6 +21,12 @@ pub trait Executor: Send + Sync + 'static {
     /// When the machine cannot be asked; the agent then tells what it knew before.
     async fn describe(&self) -> Result<NodeDescription, Error>;
 
+    /// Waits until [`Self::describe`] has something to say that others should hear at once. A machine
+    /// that is looked at from time to time need not care.
+    async fn described_anew(&self) {
+        std::future::pending().await
+    }
+
     /// Takes note of the node's own object (labels, role), which tasks may refer to.
     fn set_node(&self, node: Arc<Node>);
 

@@ -1,13 +1,14 @@
 //! What the kernel should hold, from what managers tell and from the node's own containers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use types::network::{Mac, Network, NetworkDriver, endpoint_mac, node_mac};
-use types::{NetworkId, NodeId};
+use types::NetworkId;
+use types::network::{Mac, Network, NetworkDriver, node_mac};
 
 use crate::local::LocalSubnets;
-use crate::mtu::{Underlay, path};
+use crate::mtu::Underlay;
+use crate::places::{RemotePlace, remote_places};
 use crate::sandbox::{Base, Sandbox, mtu_asked};
 use crate::state::{Link, LinkKind, LinkName, Port, State};
 use crate::view::View;
@@ -20,11 +21,21 @@ pub(crate) struct Inputs<'a> {
     pub(crate) sandboxes: &'a [&'a Sandbox],
     pub(crate) local: &'a LocalSubnets,
     pub(crate) underlay: Underlay,
+    pub(crate) sealed: &'a Sealed,
+}
+
+/// How far encrypted networks can be carried.
+#[derive(Debug, Default)]
+pub(crate) struct Sealed {
+    /// Identifiers that the packet filter lets pass by no open way.
+    pub(crate) vnis: BTreeSet<u32>,
+    /// Those of them that have their device.
+    pub(crate) devices: BTreeSet<u32>,
 }
 
 impl<'a> Inputs<'a> {
     /// Index of this node, from which its MAC address follows.
-    fn index(&self) -> u32 {
+    pub(crate) fn index(&self) -> u32 {
         self.view
             .reach
             .settings
@@ -33,7 +44,7 @@ impl<'a> Inputs<'a> {
     }
 
     /// Overlays that this node is on: those of its containers, and the one of published ports.
-    fn overlays(&self) -> Vec<&'a Network> {
+    pub(crate) fn overlays(&self) -> Vec<&'a Network> {
         let interfaces = self
             .sandboxes
             .iter()
@@ -113,35 +124,22 @@ fn overlay(inputs: Inputs<'_>, network: &Network, mac: Mac, state: &mut State) {
     else {
         return;
     };
-    // What is encrypted never takes the open way, not even before there is another.
-    if network.spec.encrypted {
-        return;
-    }
     let places = remote_places(inputs, network);
-    // Others send to the subnet of the one they send to, so that each subnet needs its tunnel.
-    let locals: BTreeSet<IpAddr> = places.iter().map(|place| place.local).collect();
-    for (subnet, local) in network
-        .subnets
-        .iter()
-        .flat_map(|one| locals.iter().map(move |at| (one, at)))
-    {
-        let tunnel = Link {
-            kind: LinkKind::Vxlan {
-                vni: subnet.vni,
-                port,
-                local: *local,
-            },
-            mac: None,
-            mtu,
-            is_up: true,
-            port: Some(Port::tunnel(name.clone())),
-        };
-        state
-            .links
-            .insert(LinkName::tunnel(subnet.vni, local.is_ipv6()), tunnel);
+    if network.spec.encrypted {
+        // What is encrypted never takes the open way, not even before there is another.
+        encrypted_tunnels(inputs, network, mtu, state);
+    } else {
+        open_tunnels(network, &places, (port, mtu), state);
     }
     for place in places {
-        let tunnel = LinkName::tunnel(place.vni, place.node.is_ipv6());
+        let tunnel = if network.spec.encrypted {
+            LinkName::encrypted(place.vni)
+        } else {
+            LinkName::tunnel(place.vni, place.node.is_ipv6())
+        };
+        if !state.links.contains_key(&tunnel) {
+            continue;
+        }
         // A MAC address is in one place: the last one told wins, as with neighbours.
         let is_other = |at: &(LinkName, Mac)| {
             at.1 == place.mac && at.0 != tunnel && is_tunnel_of(network, &at.0)
@@ -149,89 +147,70 @@ fn overlay(inputs: Inputs<'_>, network: &Network, mac: Mac, state: &mut State) {
         state.port_macs.retain(|at| !is_other(at));
         state.tunnel_macs.retain(|at, _| !is_other(at));
         state.port_macs.insert((tunnel.clone(), place.mac));
-        state.tunnel_macs.insert((tunnel, place.mac), place.node);
+        if !network.spec.encrypted {
+            state.tunnel_macs.insert((tunnel, place.mac), place.node);
+        }
         for address in place.addresses {
             state.neighbours.insert((name.clone(), address), place.mac);
         }
     }
 }
 
+/// Ways in clear. Others send to the subnet of the one they send to, so that each subnet needs its
+/// tunnel.
+fn open_tunnels(
+    network: &Network,
+    places: &[RemotePlace],
+    (port, mtu): (u16, u32),
+    state: &mut State,
+) {
+    let locals: BTreeSet<IpAddr> = places.iter().map(|place| place.local).collect();
+    for (subnet, local) in network
+        .subnets
+        .iter()
+        .flat_map(|one| locals.iter().map(move |at| (one, at)))
+    {
+        let kind = LinkKind::Vxlan {
+            vni: subnet.vni,
+            port,
+            local: *local,
+        };
+        state.links.insert(
+            LinkName::tunnel(subnet.vni, local.is_ipv6()),
+            tunnel(kind, mtu, bridge_of(network)),
+        );
+    }
+}
+
+/// Ways through the process that seals, as far as it has made them.
+fn encrypted_tunnels(inputs: Inputs<'_>, network: &Network, mtu: u32, state: &mut State) {
+    let Sealed { vnis, devices } = inputs.sealed;
+    for subnet in &network.subnets {
+        if vnis.contains(&subnet.vni) && devices.contains(&subnet.vni) {
+            state.links.insert(
+                LinkName::encrypted(subnet.vni),
+                tunnel(LinkKind::Tap, mtu, bridge_of(network)),
+            );
+        }
+    }
+}
+
+fn tunnel(kind: LinkKind, mtu: u32, bridge: LinkName) -> Link {
+    Link {
+        kind,
+        mac: None,
+        mtu,
+        is_up: true,
+        port: Some(Port::tunnel(bridge)),
+    }
+}
+
 fn is_tunnel_of(network: &Network, name: &LinkName) -> bool {
     let mut vnis = network.subnets.iter().map(|subnet| subnet.vni);
     vnis.any(|vni| {
-        [false, true]
-            .iter()
-            .any(|ipv6| *name == LinkName::tunnel(vni, *ipv6))
+        let open = [false, true].map(|ipv6| LinkName::tunnel(vni, ipv6));
+        open.contains(name) || *name == LinkName::encrypted(vni)
     })
-}
-
-/// Something on another node.
-struct RemotePlace {
-    vni: u32,
-    mac: Mac,
-    addresses: Vec<IpAddr>,
-    /// Our address that packets to it are sent from.
-    local: IpAddr,
-    /// The other node's.
-    node: IpAddr,
-}
-
-/// Who is on other nodes. Tasks that serve come last, so that they win over those that end.
-fn remote_places(inputs: Inputs<'_>, network: &Network) -> Vec<RemotePlace> {
-    let view = inputs.view;
-    let paths: BTreeMap<NodeId, (IpAddr, IpAddr)> = view
-        .reach
-        .peers
-        .iter()
-        .filter(|(node, _)| **node != inputs.view.node)
-        .filter_map(|(node, peer)| Some((*node, path(&view.data_path, &peer.data_path)?)))
-        .collect();
-    let mut places = Vec::new();
-    if network.spec.ingress
-        && let Some(subnet) = network.subnets.first()
-    {
-        // Replies to a node that took a request for a published port.
-        places.extend(paths.iter().filter_map(|(node, (local, remote))| {
-            let index = view.reach.peers.get(node)?.index;
-            Some(RemotePlace {
-                vni: subnet.vni,
-                mac: node_mac(index),
-                addresses: Vec::new(),
-                local: *local,
-                node: *remote,
-            })
-        }));
-    }
-    for serves in [false, true] {
-        let tasks = view
-            .reach
-            .tasks
-            .values()
-            .filter(|task| task.serving == serves);
-        for task in tasks.filter(|task| task.node != inputs.view.node) {
-            let Some((local, remote)) = paths.get(&task.node) else {
-                continue;
-            };
-            let attachments = task.attachments.iter();
-            for attachment in attachments.filter(|one| one.network == network.id) {
-                let Some(first) = attachment.addresses.first() else {
-                    continue;
-                };
-                let mut subnets = network.subnets.iter();
-                let Some(subnet) = subnets.find(|one| one.subnet.contains(&first.addr())) else {
-                    continue;
-                };
-                places.push(RemotePlace {
-                    vni: subnet.vni,
-                    mac: endpoint_mac(first.addr()),
-                    addresses: attachment.addresses.iter().map(|one| one.addr()).collect(),
-                    local: *local,
-                    node: *remote,
-                });
-            }
-        }
-    }
-    places
 }
 
 /// Our ends of a container's interfaces.

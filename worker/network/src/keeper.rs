@@ -17,7 +17,7 @@ use types::TaskId;
 use types::network::{NetworkAttachment, PublishedPort};
 
 use crate::counters::Counters;
-use crate::desired::{Inputs, desired};
+use crate::desired::{Inputs, Sealed, desired};
 use crate::machine::{Inside, Machine, Refusal};
 use crate::mtu::{MTU_DEFAULT, Underlay, path};
 use crate::namespace;
@@ -31,6 +31,7 @@ use crate::view::View;
 use crate::{Error, Options};
 
 mod connect;
+mod encryption;
 mod filter;
 mod reserve;
 
@@ -73,6 +74,9 @@ pub(crate) enum Command {
     Verify {
         reply: Reply<Vec<String>>,
     },
+    Look {
+        reply: Reply<()>,
+    },
 }
 
 /// Owns the network of this node.
@@ -99,6 +103,10 @@ pub(crate) struct Keeper {
     /// Differences that were told and have not gone away since.
     told: BTreeSet<String>,
     filters: Filters,
+    seal: Option<nft::sealed::Seal>,
+    sealed: Sealed,
+    /// What is to be carried of encrypted networks.
+    carried: watch::Sender<Option<Arc<tunnel::Desired>>>,
 }
 
 impl Keeper {
@@ -108,6 +116,7 @@ impl Keeper {
         views: watch::Receiver<Option<Arc<View>>>,
         wake: Arc<OwnedFd>,
         counters: Arc<Counters>,
+        carried: watch::Sender<Option<Arc<tunnel::Desired>>>,
     ) -> Result<Self, Error> {
         let socket = || Error::kernel("open a routing socket");
         Ok(Self {
@@ -127,6 +136,9 @@ impl Keeper {
             filters_at: Instant::now(),
             told: BTreeSet::new(),
             filters: Filters::default(),
+            seal: None,
+            sealed: Sealed::default(),
+            carried,
         })
     }
 
@@ -159,6 +171,10 @@ impl Keeper {
                         retaining.push((reply, retained));
                     }
                     Ok(Command::Verify { reply }) => verifying.push(reply),
+                    Ok(Command::Look { reply }) => {
+                        self.pass_at = Instant::now();
+                        answer(reply, Ok(()));
+                    }
                     Err(mpsc::error::TryRecvError::Empty) => break,
                     Err(mpsc::error::TryRecvError::Disconnected) => return,
                 }
@@ -243,6 +259,7 @@ impl Keeper {
             sandboxes,
             local: &self.records.subnets,
             underlay: self.underlay,
+            sealed: &self.sealed,
         }
     }
 
@@ -272,6 +289,7 @@ impl Keeper {
             };
         };
         let living = self.living();
+        self.seal(&view);
         let desired = self.desired(&view, &living);
         let changes = plan(&desired, &assumed);
         let refusals = match self.apply(&changes, &living) {
@@ -286,6 +304,7 @@ impl Keeper {
             self.pass_at = self.pass_at.min(Instant::now() + self.options.pass_delay);
         }
         self.assumed = Some(desired);
+        self.tell_carried(&view, &living);
         self.filter(&view, &living);
         refusals
     }
@@ -327,7 +346,13 @@ impl Keeper {
         let refusals = self.machine.apply(changes, &inside);
         let refusals = refusals.map_err(Error::kernel("change the node's links"))?;
         if self.notifications.drain() {
-            self.pass_at = self.pass_at.min(Instant::now() + CONFIRM_DELAY);
+            let delay = if self.awaits_devices() {
+                // What was passed over may have been the word of one.
+                self.options.pass_delay
+            } else {
+                CONFIRM_DELAY
+            };
+            self.pass_at = self.pass_at.min(Instant::now() + delay);
         }
         for Refusal { change, errno } in &refusals {
             self.counters.count_refusal();
@@ -345,12 +370,14 @@ impl Keeper {
         let mut found = Vec::new();
         let mut refused = Vec::new();
         let mut again = BTreeSet::new();
+        self.seal(view);
         for round in 0..ROUNDS_MAX {
             let observed = self.machine.observe();
             let observed = observed.map_err(Error::kernel("read the node's links"))?;
             let underlay = self.find_underlay(view, &observed);
             let mtu_changed = underlay != std::mem::replace(&mut self.underlay, underlay);
             self.note_subnets(&observed);
+            self.note_devices(&observed);
             let desired = self.desired(view, &living);
             let changes = plan(&desired, &observed.state);
             if round == 0 {
@@ -383,6 +410,7 @@ impl Keeper {
                 tell(&error);
             }
         }
+        self.tell_carried(view, &living);
         self.filter(view, &living);
         let mut found: Vec<(Kind, String)> = found
             .iter()

@@ -9,7 +9,9 @@
 //!
 //! An overlay is a bridge without addresses, with one VXLAN port per subnet and address family of
 //! the nodes. It learns nothing and floods nothing to other nodes: forwarding entries and the
-//! neighbours the bridge answers for are those of the view.
+//! neighbours the bridge answers for are those of the view. An encrypted one has a TAP device for a
+//! port instead: another process makes it and carries what it takes ([`Network::encryption`] says
+//! what), and the packet filter is told first that nothing of it passes in clear.
 //!
 //! Virtual addresses, published ports and the way out are the packet filter's ([`nft`]); `filter`
 //! says what it is told.
@@ -19,6 +21,7 @@
 
 mod counters;
 mod desired;
+mod encrypted;
 mod error;
 mod filter;
 mod inside;
@@ -31,6 +34,7 @@ mod namespace;
 mod network;
 mod observe;
 mod options;
+mod places;
 mod plan;
 mod records;
 mod sandbox;

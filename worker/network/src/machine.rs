@@ -214,7 +214,8 @@ impl Machine {
         for change in changes {
             let (name, link, is_new) = match change {
                 Change::AddLink(name, link) => (name, link, true),
-                Change::SetLink(name, link) => (name, link, false),
+                // Made by another process, as the kernel makes them.
+                Change::SetLink(name, link) => (name, link, link.kind == LinkKind::Tap),
                 _ => continue,
             };
             let step = |request| Step {

@@ -56,7 +56,7 @@ pub(crate) fn add_link(name: &LinkName, kind: &LinkKind) -> Option<Request> {
                 InfoVxlan::Learning(false),
             ]),
         ),
-        LinkKind::Veth | LinkKind::Other(_) => return None,
+        LinkKind::Tap | LinkKind::Veth | LinkKind::Other(_) => return None,
     };
     let mut message = LinkMessage::default();
     message.attributes = vec![

@@ -35,6 +35,7 @@ struct Shared {
     /// Rouses the thread from its wait for the kernel.
     wake: Arc<OwnedFd>,
     counters: Arc<Counters>,
+    encryption: watch::Receiver<Option<Arc<tunnel::Desired>>>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -50,12 +51,14 @@ impl Network {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wake = Arc::new(wake.map_err(|errno| Error::kernel("make an event")(errno.into()))?);
         let counters = Arc::new(Counters::default());
+        let (carried, encryption) = watch::channel(None);
         let keeper = Keeper::open(
             options,
             requests,
             views,
             Arc::clone(&wake),
             Arc::clone(&counters),
+            carried,
         )?;
         let thread = std::thread::Builder::new().name("network".to_owned());
         let thread = thread.spawn(move || keeper.run());
@@ -66,6 +69,7 @@ impl Network {
             view,
             wake,
             counters,
+            encryption,
             thread,
         };
         Ok(Self {
@@ -149,6 +153,22 @@ impl Network {
     /// When the kernel cannot be read.
     pub async fn verify(&self) -> Result<Vec<String>, Error> {
         self.ask(|reply| Command::Verify { reply }).await
+    }
+
+    /// What is to be carried of encrypted networks, without this node's keys, as it changes; `None`
+    /// until managers told something. Its devices are taken up once they are there: see
+    /// [`Self::look_again`].
+    #[must_use]
+    pub fn encryption(&self) -> watch::Receiver<Option<Arc<tunnel::Desired>>> {
+        self.shared.encryption.clone()
+    }
+
+    /// Looks at the kernel at once, as something that is waited for is there now.
+    ///
+    /// # Errors
+    /// When the thread has ended.
+    pub async fn look_again(&self) -> Result<(), Error> {
+        self.ask(|reply| Command::Look { reply }).await
     }
 
     /// What was counted so far.

@@ -143,6 +143,7 @@ fn link_kind(kind: Option<&InfoKind>, data: Option<&InfoData>) -> LinkKind {
     let other = || LinkKind::Other(kind.map_or_else(String::new, |kind| format!("{kind:?}")));
     match (kind, data) {
         (Some(InfoKind::Veth), _) => LinkKind::Veth,
+        (Some(InfoKind::Tun), _) => LinkKind::Tap,
         (Some(InfoKind::Bridge), Some(InfoData::Bridge(options))) => {
             let is_plain = options.iter().all(|option| {
                 !matches!(

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use types::network::Mac;
 
-use crate::state::{Link, LinkName, State};
+use crate::state::{Link, LinkKind, LinkName, State};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +119,10 @@ pub(crate) fn plan(desired: &State, observed: &State) -> Vec<Change> {
             .links
             .get(name)
             .is_some_and(|wanted| wanted.kind == link.kind);
-        if !fits {
+        if !fits && link.kind == LinkKind::Tap {
+            // It goes when its maker is told; without its bridge it leads nowhere.
+            gone.insert(name);
+        } else if !fits {
             changes.push(Change::DeleteLink(name.clone()));
             gone.insert(name);
             fresh.insert(name);
@@ -134,7 +137,13 @@ pub(crate) fn plan(desired: &State, observed: &State) -> Vec<Change> {
         for (name, link) in wanted {
             match observed.links.get(name).filter(|_| !gone.contains(name)) {
                 None => {
-                    changes.push(Change::AddLink(name.clone(), link.clone()));
+                    changes.push(match link.kind {
+                        LinkKind::Tap => Change::SetLink(name.clone(), link.clone()),
+                        LinkKind::Bridge
+                        | LinkKind::Vxlan { .. }
+                        | LinkKind::Veth
+                        | LinkKind::Other(_) => Change::AddLink(name.clone(), link.clone()),
+                    });
                     fresh.insert(name);
                     gone.insert(name);
                 }

@@ -48,6 +48,12 @@ impl LinkName {
         Self(format!("{PREFIX}{}{vni}", if is_ipv6 { 'y' } else { 'x' }))
     }
 
+    /// The way of a subnet of an encrypted network to other nodes.
+    #[must_use]
+    pub fn encrypted(vni: u32) -> Self {
+        Self(format!("{PREFIX}t{vni}"))
+    }
+
     /// Our end of a task's interface with this number.
     #[must_use]
     pub fn port(task: TaskId, number: usize) -> Self {
@@ -66,6 +72,12 @@ impl LinkName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The identifier in the name of a way of an encrypted network.
+    pub(crate) fn encrypted_vni(&self) -> Option<u32> {
+        let number = self.0.strip_prefix(PREFIX)?.strip_prefix('t')?;
+        number.parse().ok()
     }
 
     pub(crate) fn is_ours(&self) -> bool {
@@ -122,6 +134,9 @@ pub(crate) enum LinkKind {
     Bridge,
     /// A tunnel to other nodes that learns nothing by itself.
     Vxlan { vni: u32, port: u16, local: IpAddr },
+    /// Where an encrypted network is carried on by the process that sealed it. Made by that process,
+    /// and gone with it: never made or removed here.
+    Tap,
     /// Our end of a container's interface.
     Veth,
     /// Anything else, or one of the above set up in another way.

@@ -76,6 +76,7 @@ impl Machine {
             shim: ShimSource::Path(shim().to_owned()),
             cgroup_parent: format!("swarm-worker-test-{}-{number}", std::process::id()),
             datapath: None,
+            key_timing: swarm_worker::KeyTiming::default(),
             images,
             hostname: "m1".to_owned(),
             engine_labels: Labels::new(),

@@ -22,7 +22,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 
-/// How long the process waits for a daemon when it serves no sandbox.
+/// How long the process waits for a daemon when no container needs it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long the predecessor may take to let go of its lock.
@@ -163,7 +163,7 @@ impl Process {
         connections.spawn_local(connection::serve(Rc::clone(&self.orders), first));
         let mut idle_since = Instant::now();
         loop {
-            if !connections.is_empty() || self.orders.serves_sandboxes() {
+            if !connections.is_empty() || self.orders.is_needed() {
                 idle_since = Instant::now();
             }
             tokio::select! {
@@ -179,7 +179,7 @@ impl Process {
                 () = self.orders.ended() => break,
                 // Also looks whether somebody has gone.
                 () = sleep_until(idle_since + IDLE_TIMEOUT) => {
-                    if connections.is_empty() && !self.orders.serves_sandboxes() {
+                    if connections.is_empty() && !self.orders.is_needed() {
                         self.orders.end();
                     }
                     idle_since = Instant::now();

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use types::network::endpoint_mac;
 use types::network::{NetworkAttachment, NetworkSpec, Subnet};
 use types::reach::{NetworkSettings, Peer, Reach, TaskEndpoint};
-use types::{Meta, ServiceId, TaskId};
+use types::{Meta, NodeId, ServiceId, TaskId};
 
 use super::*;
 
@@ -77,12 +78,23 @@ fn task(number: u128, node: u128, address: &str, serving: bool) -> TaskEndpoint 
 }
 
 fn state(view: &View) -> State {
-    desired(Inputs {
+    state_with(view, &Sealed::default())
+}
+
+fn state_with(view: &View, sealed: &Sealed) -> State {
+    desired(inputs(view, sealed))
+}
+
+fn inputs<'a>(view: &'a View, sealed: &'a Sealed) -> Inputs<'a> {
+    static LOCAL: std::sync::LazyLock<LocalSubnets> =
+        std::sync::LazyLock::new(LocalSubnets::default);
+    Inputs {
         view,
         sandboxes: &[],
-        local: &LocalSubnets::default(),
+        local: &LOCAL,
         underlay: Underlay::default(),
-    })
+        sealed,
+    }
 }
 
 fn ingress() -> NetworkSpec {
@@ -172,4 +184,76 @@ fn what_is_encrypted_has_no_open_tunnel() {
     );
     assert_eq!(state.links[&LinkName::ingress()].mtu, 1390);
     assert!(state.tunnel_macs.is_empty() && state.port_macs.is_empty());
+}
+
+/// Sealed first, then a device, then a port; and the process is told who is where.
+#[test]
+fn what_is_encrypted_has_a_way_once_it_is_sealed_and_carried() {
+    let mut view = view(NetworkSpec {
+        encrypted: true,
+        ..ingress()
+    });
+    for one in [
+        task(1, 2, "10.0.1.5/24", true),
+        task(2, 3, "10.0.2.6/24", true),
+    ] {
+        Arc::make_mut(&mut view.reach)
+            .tasks
+            .insert(one.task, Arc::new(one));
+    }
+    let carried = |sealed: &Sealed| crate::encrypted::tunnel_desired(inputs(&view, sealed));
+    assert_eq!(carried(&Sealed::default()).networks, []);
+    let vnis = crate::encrypted::encrypted_vnis(&view);
+    assert_eq!(vnis, BTreeSet::from([4096, 4097]));
+    let mut sealed = Sealed {
+        vnis,
+        ..Sealed::default()
+    };
+    let told = carried(&sealed);
+    let devices: Vec<_> = told
+        .networks
+        .iter()
+        .map(|one| one.device.as_str())
+        .collect();
+    assert_eq!(devices, ["sw-t4096", "sw-t4097"]);
+    for network in &told.networks {
+        let holders: Vec<_> = network
+            .stations
+            .iter()
+            .map(|station| (station.mac[1], station.mac[5], station.peer))
+            .collect();
+        // Each segment hears of all: who is on one subnet sends to the others.
+        let (task, node) = (0x42, 0x4e);
+        let expected = [
+            (task, 5, Some(2)),
+            (task, 6, Some(3)),
+            (node, 1, None),
+            (node, 2, Some(2)),
+            (node, 3, Some(3)),
+        ];
+        assert_eq!(holders, expected);
+        assert_eq!(network.mtu, 1390);
+    }
+    let peers: Vec<_> = told
+        .peers
+        .iter()
+        .map(|peer| (peer.index, peer.address.to_string()))
+        .collect();
+    let expected = [(2, "192.0.2.2"), (3, "2001:db8::3")].map(|(at, to)| (at, to.to_owned()));
+    assert_eq!(peers, expected);
+    // Sealed, but no device yet: no port either, and nobody is told to go there.
+    let none = state_with(&view, &sealed);
+    assert_eq!(none.links.len(), 1);
+    assert!(none.port_macs.is_empty());
+    sealed.devices.insert(4097);
+    let state = state_with(&view, &sealed);
+    let names: Vec<_> = state.links.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["sw-in", "sw-t4097"]);
+    assert_eq!(state.links[&LinkName::encrypted(4097)].kind, LinkKind::Tap);
+    let mac = endpoint_mac("10.0.2.6".parse().unwrap());
+    assert_eq!(
+        state.port_macs,
+        BTreeSet::from([(LinkName::encrypted(4097), mac)])
+    );
+    assert!(state.tunnel_macs.is_empty());
 }

@@ -188,6 +188,10 @@ impl Keeper {
             }
             Err(error) => refused.push(format!("{place}: {}", chain(&error))),
         };
+        let seal = self.repair_seal();
+        if let Some(repaired) = seal {
+            note("packet filter of encrypted networks".to_owned(), repaired);
+        }
         if let Some(node) = &mut self.filters.node {
             note("packet filter of the node".to_owned(), node.repair());
         }
@@ -206,7 +210,7 @@ impl Keeper {
         found
     }
 
-    fn refuse_filter(&mut self, what: String) {
+    pub(super) fn refuse_filter(&mut self, what: String) {
         self.counters.count_refusal();
         self.tell_once(what, "the packet filter is not as it should be");
     }

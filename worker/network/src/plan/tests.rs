@@ -220,3 +220,22 @@ fn a_tunnel_made_in_another_way_is_made_afresh() {
     );
     assert_eq!(changes.len(), 3 + 1 + 2 + 2, "{changes:?}");
 }
+
+/// It is made and removed by another process, also afresh under the same name.
+#[test]
+fn a_device_of_an_encrypted_network_is_only_set_up() {
+    let mut with = whole();
+    let device = name("sw-t1");
+    let link = Link {
+        kind: LinkKind::Tap,
+        ..tunnel(4096, "sw-o1")
+    };
+    with.links.insert(device.clone(), link);
+    with.port_macs.insert((device.clone(), FAR));
+    let taken_up = ["set up link sw-t1", "place 02:42:0a:00:01:06 behind sw-t1"];
+    assert_eq!(texts(&with, &whole()), taken_up);
+    let mut fresh = with.clone();
+    fresh.links.get_mut(&device).unwrap().port = None;
+    assert_eq!(texts(&with, &fresh), taken_up);
+    assert_eq!(texts(&whole(), &with), [""; 0]);
+}

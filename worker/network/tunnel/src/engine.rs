@@ -15,7 +15,7 @@ use types::network::{Mac, node_mac};
 
 use crate::coalesce::Joiner;
 use crate::frame::{flow, macs};
-use crate::peers::Link;
+use crate::peers::{Link, Peer};
 use crate::segment::{VNET_HEADER_LEN, VnetHeader, cut};
 use crate::socket::Socket;
 use crate::table::{Segment, Table};
@@ -149,10 +149,9 @@ impl Tunnel {
         let fresh: Vec<_> = fresh.cloned().collect();
         shared.table.store(Arc::new(next));
         for link in fresh {
-            // One side calls; packets make the other call too.
-            if desired.index < link.peer {
-                shared.initiate(&link);
-            }
+            // Both sides call: which of them was told of the other first, or began anew while the
+            // other believes in an old session, is unknown. Either call, or both, will do.
+            shared.initiate(&link);
         }
         shared.wake();
         errors
@@ -162,6 +161,20 @@ impl Tunnel {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.shared.counters
+    }
+
+    /// Every peer, and whether packets for it can be sealed by some keys.
+    #[must_use]
+    pub fn peers(&self) -> Vec<(u32, bool)> {
+        let table = self.shared.table.load();
+        let is_ready = |peer: &Peer| peer.links.iter().any(|link| link.is_established());
+        let mut peers: Vec<_> = table
+            .peers
+            .iter()
+            .map(|(index, peer)| (*index, is_ready(peer)))
+            .collect();
+        peers.sort_unstable();
+        peers
     }
 
     /// True once packets for a node can be sealed by the keys to send with.

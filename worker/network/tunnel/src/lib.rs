@@ -40,7 +40,7 @@ pub const WIREGUARD_OVERHEAD_BYTES: usize = 32;
 pub const VXLAN_OVERHEAD_BYTES: usize = vxlan::HEADER_LEN;
 
 /// All that the data plane of encrypted networks must be. Given whole; the difference is found here.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
     /// This node's index; 0 while it has none, and then nothing passes.
     pub index: u32,

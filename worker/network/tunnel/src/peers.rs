@@ -45,6 +45,15 @@ impl PrivateKey {
     }
 }
 
+/// Equal are keys with the same public key.
+impl PartialEq for PrivateKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.public() == other.public()
+    }
+}
+
+impl Eq for PrivateKey {}
+
 impl fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<private key of {:?}>", self.public())

@@ -37,7 +37,7 @@ pub struct Datapath {
 impl Datapath {
     /// A handle, and the service behind it, which is to be run.
     ///
-    /// The process is looked for at once, and started with the first sandbox or gossip. One of
+    /// The process is looked for at once, and started with the first sandbox, gossip or tunnel. One of
     /// another release than the given program is replaced by it; its questions are not lost.
     #[must_use]
     pub fn new(options: Options) -> (Self, Service) {
@@ -126,6 +126,17 @@ impl Datapath {
     /// When the process cannot be told; it is told later.
     pub async fn clear_gossip(&self) -> Result<(), Error> {
         self.ask(Command::ClearGossip).await
+    }
+
+    /// Says which encrypted networks to carry, with whom and with which keys; without networks
+    /// nothing is carried. What was said before holds until then, also what another daemon said.
+    ///
+    /// # Errors
+    /// When the process cannot be reached, cannot have the port, or cannot make a device; what it
+    /// can carry it carries.
+    pub async fn set_tunnel(&self, desired: Arc<tunnel::Desired>) -> Result<(), Error> {
+        self.ask(|reply| Command::SetTunnel { desired, reply })
+            .await
     }
 
     /// Says that everything that is to be has been said: sandboxes and networks of a daemon before

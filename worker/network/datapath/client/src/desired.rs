@@ -1,6 +1,6 @@
 //! What was said to the process so far, and how it is said again.
 
-use crate::message::{Ask, Gossip, Network, Owners, Retain, Sandbox, Set};
+use crate::message::{Ask, Gossip, Network, Owners, Retain, Sandbox, Set, Tunnel};
 use crate::{GossipView, NetworkRecords, RecordSet, SandboxId, SandboxView};
 use prost::Message;
 use std::collections::{BTreeMap, HashMap};
@@ -19,6 +19,8 @@ pub(crate) struct Desired {
     gossip: Option<GossipView>,
     /// Nobody is to be gossiped with, whatever was said before.
     is_gossip_over: bool,
+    /// `None` until something was said of it: what a daemon before this one said holds so long.
+    tunnel: Option<Arc<tunnel::Desired>>,
     is_complete: bool,
 }
 
@@ -42,6 +44,7 @@ pub(crate) enum Subject {
     Sandbox(SandboxId),
     Network(NetworkId),
     Gossip,
+    Tunnel,
     Whole,
 }
 
@@ -56,7 +59,10 @@ fn saying(subject: Subject, ask: Ask) -> Saying {
 impl Desired {
     /// Whether a process is needed at all.
     pub(crate) fn is_something(&self) -> bool {
-        !self.sandboxes.is_empty() || self.gossip.is_some()
+        let carries = |tunnel: &Arc<tunnel::Desired>| !tunnel.networks.is_empty();
+        !self.sandboxes.is_empty()
+            || self.gossip.is_some()
+            || self.tunnel.as_ref().is_some_and(carries)
     }
 
     pub(crate) fn set_sandbox(
@@ -142,6 +148,12 @@ impl Desired {
         self.is_complete.then(|| self.say_retain())
     }
 
+    pub(crate) fn set_tunnel(&mut self, desired: Arc<tunnel::Desired>) -> Saying {
+        let saying = say_tunnel(&desired);
+        self.tunnel = Some(desired);
+        saying
+    }
+
     pub(crate) fn complete(&mut self) -> Saying {
         self.is_complete = true;
         self.say_retain()
@@ -150,7 +162,8 @@ impl Desired {
     /// Everything, for a process that may know nothing of it, or something else. Names come before
     /// the sandboxes that ask for them.
     pub(crate) fn say_all(&self) -> Vec<Saying> {
-        let mut all = Vec::new();
+        // Packets wait for it; names have other servers.
+        let mut all: Vec<Saying> = self.tunnel.iter().map(say_tunnel).collect();
         for (network, names) in &self.networks {
             let sets = names.sets.values().map(Set::from).collect();
             let owners = names.sets.keys().cloned().collect();
@@ -179,6 +192,10 @@ impl Desired {
         };
         saying(Subject::Whole, Ask::Retain(retain))
     }
+}
+
+fn say_tunnel(desired: &Arc<tunnel::Desired>) -> Saying {
+    saying(Subject::Tunnel, Ask::SetTunnel(Tunnel::from(&**desired)))
 }
 
 fn say_sandbox(id: &SandboxId, namespace: &Arc<OwnedFd>, view: &SandboxView) -> Saying {

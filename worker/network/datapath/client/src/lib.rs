@@ -1,7 +1,7 @@
 //! The daemon's side of the datapath process: what it is told, how it is started and found again.
 //!
-//! The process answers DNS in the sandboxes and gossips about which nodes live; it outlives the
-//! daemon. The daemon only ever says what is to be ([`Datapath`]): a [`Service`] keeps the process
+//! The process answers DNS in the sandboxes, gossips about which nodes live and carries encrypted
+//! networks; it outlives the daemon. The daemon only ever says what is to be ([`Datapath`]): a [`Service`] keeps the process
 //! told, starts it when there is something to do, and tells it everything again after either of the
 //! two was replaced.
 
@@ -27,7 +27,7 @@ pub use record::{NetworkRecords, RecordSet, TaskRecord};
 pub use sandbox::{BoundPorts, Forwarding, Origin, SERVERS_MAX, SandboxId, SandboxView};
 pub use service::Service;
 pub use socket::{bind, connect};
-pub use status::{NetworkStatus, Status};
+pub use status::{NetworkStatus, Status, TunnelStatus};
 
 /// Address DNS answers at in every sandbox, Docker's.
 pub const DNS_ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(127, 0, 0, 11);

@@ -5,6 +5,7 @@
 //! fields and requests can be added.
 
 mod convert;
+mod convert_tunnel;
 
 pub use convert::Malformed;
 
@@ -15,7 +16,7 @@ pub struct Request {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What is asked. A kind this process does not know arrives as none.
-    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub ask: Option<Ask>,
 }
 
@@ -56,6 +57,9 @@ pub enum Ask {
     /// Nothing is to be served here any more: end.
     #[prost(message, tag = "12")]
     End(Empty),
+    /// Carry encrypted networks, and no others.
+    #[prost(message, tag = "13")]
+    SetTunnel(Tunnel),
 }
 
 /// What the process tells: an answer, or with id 0 something that happened.
@@ -258,6 +262,112 @@ pub struct Peers {
     pub peers: Vec<Peer>,
 }
 
+/// What encrypted networks need. None of them, and nothing is carried.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Tunnel {
+    /// This node's index.
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    /// This node's private keys of 32 bytes, the one to send with first.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub keys: Vec<Vec<u8>>,
+    /// The other nodes.
+    #[prost(message, repeated, tag = "3")]
+    pub peers: Vec<TunnelPeer>,
+    /// The networks, a segment each.
+    #[prost(message, repeated, tag = "4")]
+    pub networks: Vec<TunnelNetwork>,
+}
+
+impl std::fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Without the keys.
+        f.debug_struct("Tunnel")
+            .field("index", &self.index)
+            .field("peers", &self.peers)
+            .field("networks", &self.networks)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A node at the other end.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct TunnelPeer {
+    /// Its index.
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    /// Where its packets go, 4 or 16 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub address: Vec<u8>,
+    /// The UDP port there.
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+    /// Its public keys of 32 bytes, the one to send to first.
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub keys: Vec<Vec<u8>>,
+}
+
+/// A VXLAN segment.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct TunnelNetwork {
+    /// Its identifier.
+    #[prost(uint32, tag = "1")]
+    pub vni: u32,
+    /// Its TAP device.
+    #[prost(string, tag = "2")]
+    pub device: String,
+    /// Bytes of its packets.
+    #[prost(uint32, tag = "3")]
+    pub mtu: u32,
+    /// Who is on it.
+    #[prost(message, repeated, tag = "4")]
+    pub stations: Vec<Station>,
+}
+
+/// A holder of addresses.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Station {
+    /// Its MAC address of 6 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub mac: Vec<u8>,
+    /// Its addresses, 4 or 16 bytes.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub addresses: Vec<Vec<u8>>,
+    /// Index of its node; 0 for this one.
+    #[prost(uint32, tag = "3")]
+    pub peer: u32,
+}
+
+/// What is carried.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct TunnelStatus {
+    /// Identifiers of the segments.
+    #[prost(uint32, repeated, tag = "1")]
+    pub vnis: Vec<u32>,
+    /// Indices of the nodes that packets can be sealed for.
+    #[prost(uint32, repeated, tag = "2")]
+    pub ready: Vec<u32>,
+    /// Indices of those that have not answered.
+    #[prost(uint32, repeated, tag = "3")]
+    pub unready: Vec<u32>,
+    /// Packets sealed and sent.
+    #[prost(uint64, tag = "4")]
+    pub sealed: u64,
+    /// Frames opened and passed on.
+    #[prost(uint64, tag = "5")]
+    pub opened: u64,
+    /// Frames for nobody known.
+    #[prost(uint64, tag = "6")]
+    pub unknown: u64,
+    /// Frames from a node that does not hold their source.
+    #[prost(uint64, tag = "7")]
+    pub spoofed: u64,
+    /// Packets that could not be read, opened or sent.
+    #[prost(uint64, tag = "8")]
+    pub failed: u64,
+}
+
 /// What stays.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Retain {
@@ -293,4 +403,7 @@ pub struct Status {
     /// Questions that failed.
     #[prost(uint64, tag = "6")]
     pub failed: u64,
+    /// What is carried of encrypted networks, if there are any.
+    #[prost(message, optional, tag = "7")]
+    pub tunnel: Option<TunnelStatus>,
 }

@@ -60,6 +60,10 @@ pub(crate) enum Command {
         reply: Reply<()>,
     },
     ClearGossip(Reply<()>),
+    SetTunnel {
+        desired: Arc<tunnel::Desired>,
+        reply: Reply<()>,
+    },
     Complete(Reply<()>),
     Status(Reply<Option<Status>>),
     End(Reply<()>),
@@ -179,6 +183,9 @@ impl Service {
                     return waiter.tell(&Tell::Done(Empty {}));
                 }
                 (sayings, waiter)
+            }
+            Command::SetTunnel { desired, reply } => {
+                (vec![self.desired.set_tunnel(desired)], Waiter::Done(reply))
             }
             Command::Complete(reply) => (vec![self.desired.complete()], Waiter::Done(reply)),
             Command::Status(reply) => (vec![whole(Ask::Status(Empty {}))], Waiter::Status(reply)),

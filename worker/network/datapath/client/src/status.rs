@@ -18,6 +18,29 @@ pub struct Status {
     pub forwarded: u64,
     /// Questions that could not be answered, and packets that were none.
     pub failed: u64,
+    /// What it carries of encrypted networks, if there are any.
+    pub tunnel: Option<TunnelStatus>,
+}
+
+/// What is carried of encrypted networks. Counts are since it began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TunnelStatus {
+    /// Identifiers of the segments.
+    pub vnis: Vec<u32>,
+    /// Indices of the nodes that packets can be sealed for.
+    pub ready: Vec<u32>,
+    /// Indices of those that have not answered.
+    pub unready: Vec<u32>,
+    /// Packets sealed and sent.
+    pub sealed: u64,
+    /// Frames opened and given to a network.
+    pub opened: u64,
+    /// Frames for nobody known, broadcasts among them.
+    pub unknown: u64,
+    /// Frames from a node that does not hold their source address.
+    pub spoofed: u64,
+    /// Packets that could not be read, opened or sent.
+    pub failed: u64,
 }
 
 /// What the process knows of one network.

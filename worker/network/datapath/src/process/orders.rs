@@ -1,10 +1,11 @@
 //! What the process was told to do.
 
 use crate::dns::{Server, Sockets};
+use crate::encryption::Encryption;
 use crate::gossip::Gossip;
 use anyhow::{Context, Result, bail};
 use datapath_client::message::{
-    Ask, Bound, Empty, Network, Owners, Peers, Request, Retain, Sandbox, Set, Status, Tell,
+    Ask, Bound, Empty, Network, Owners, Peers, Request, Retain, Sandbox, Set, Status, Tell, Tunnel,
 };
 use datapath_client::{GossipView, Liveness, NetworkRecords, PeerStates, SandboxId};
 use std::cell::{Cell, RefCell};
@@ -19,6 +20,7 @@ use types::NetworkId;
 pub(super) struct Orders {
     dns: Server,
     gossip: RefCell<Option<Gossip>>,
+    encryption: Encryption,
     /// What gossip runs in.
     tasks: TaskTracker,
     release: String,
@@ -34,6 +36,7 @@ impl Orders {
         Self {
             dns,
             gossip: RefCell::default(),
+            encryption: Encryption::default(),
             tasks: TaskTracker::new(),
             release,
             peers: watch::Sender::new(PeerStates::new()),
@@ -61,8 +64,9 @@ impl Orders {
         self.peers.subscribe()
     }
 
-    pub(super) fn serves_sandboxes(&self) -> bool {
-        !self.dns.sandboxes().is_empty()
+    /// Whether containers need the process.
+    pub(super) fn is_needed(&self) -> bool {
+        !self.dns.sandboxes().is_empty() || self.encryption.is_running()
     }
 
     /// Ends the process, leaving everything to a successor or to nobody.
@@ -97,6 +101,7 @@ impl Orders {
     /// Waits for what was taken up before the end.
     pub(super) async fn finish(&self) {
         drop(self.gossip.take());
+        drop(self.encryption.take());
         for id in self.dns.sandboxes() {
             self.dns.remove(&id);
         }
@@ -117,6 +122,7 @@ impl Orders {
             Ask::SetGossip(gossip) => {
                 self.set_gossip((&gossip).try_into()?, descriptors.into_iter().next())?;
             }
+            Ask::SetTunnel(tunnel) => self.encryption.set(tunnel.parse()?)?,
             Ask::Retain(retain) => self.retain(&retain)?,
             Ask::Status(_) => return Ok(Tell::Status(self.status())),
             Ask::End(_) => self.end(),
@@ -231,6 +237,7 @@ impl Orders {
             answered,
             forwarded,
             failed,
+            tunnel: self.encryption.status(),
         }
     }
 
@@ -263,6 +270,10 @@ impl Orders {
         for sandbox in self.dns.hand_over()? {
             let ask = Ask::SetSandbox(Sandbox::new(&sandbox.id, &sandbox.view));
             items.push((request(ask), sandbox.descriptors.into()));
+        }
+        if let Some(desired) = self.encryption.take() {
+            let ask = Ask::SetTunnel(Tunnel::from(&desired));
+            items.push((request(ask), Vec::new()));
         }
         if let Some(gossip) = self.gossip.take() {
             let ask = Ask::SetGossip(gossip.view().into());

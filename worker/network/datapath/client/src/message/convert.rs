@@ -20,6 +20,29 @@ pub struct Malformed {
     reason: String,
 }
 
+impl Malformed {
+    /// About bytes that nobody should see.
+    pub(super) fn secret(field: &'static str, length: usize, right: usize) -> Self {
+        Self {
+            field,
+            value: "(secret)".to_owned(),
+            reason: format!("it has {right} bytes, not {length}"),
+        }
+    }
+}
+
+/// Bytes of which there have to be so many.
+pub(super) fn bytes<const N: usize>(
+    field: &'static str,
+    found: &[u8],
+) -> Result<[u8; N], Malformed> {
+    found.try_into().map_err(|_| Malformed {
+        field,
+        value: format!("{found:?}"),
+        reason: format!("it has {N} bytes"),
+    })
+}
+
 fn parse<T: FromStr<Err: Display>>(field: &'static str, text: &str) -> Result<T, Malformed> {
     text.parse().map_err(|error: T::Err| Malformed {
         field,
@@ -35,7 +58,7 @@ fn parse_all<T: FromStr<Err: Display>>(
     texts.iter().map(|text| parse(field, text)).collect()
 }
 
-fn port(field: &'static str, port: u32) -> Result<u16, Malformed> {
+pub(super) fn port(field: &'static str, port: u32) -> Result<u16, Malformed> {
     u16::try_from(port).map_err(|error| Malformed {
         field,
         value: port.to_string(),
@@ -43,14 +66,14 @@ fn port(field: &'static str, port: u32) -> Result<u16, Malformed> {
     })
 }
 
-fn address_bytes(address: &IpAddr) -> Vec<u8> {
+pub(super) fn address_bytes(address: &IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
     }
 }
 
-fn address(field: &'static str, bytes: &[u8]) -> Result<IpAddr, Malformed> {
+pub(super) fn address(field: &'static str, bytes: &[u8]) -> Result<IpAddr, Malformed> {
     if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
         return Ok(bytes.into());
     }
@@ -64,7 +87,7 @@ fn address(field: &'static str, bytes: &[u8]) -> Result<IpAddr, Malformed> {
     }
 }
 
-fn addresses(field: &'static str, all: &[Vec<u8>]) -> Result<Vec<IpAddr>, Malformed> {
+pub(super) fn addresses(field: &'static str, all: &[Vec<u8>]) -> Result<Vec<IpAddr>, Malformed> {
     all.iter().map(|bytes| address(field, bytes)).collect()
 }
 
@@ -294,6 +317,7 @@ impl Status {
             answered: self.answered,
             forwarded: self.forwarded,
             failed: self.failed,
+            tunnel: self.tunnel.as_ref().map(crate::TunnelStatus::from),
         })
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod amount;
 pub(crate) mod csv;
 pub(crate) mod duration;
 pub(crate) mod env;
+pub(crate) mod host;
 pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod port;

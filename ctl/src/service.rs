@@ -6,6 +6,7 @@ mod health;
 mod inspect;
 mod logs;
 mod ls;
+mod names;
 mod pretty;
 mod progress;
 mod ps;

@@ -1,5 +1,6 @@
 //! What a task runs: the container part of a service's spec.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,11 @@ pub struct ContainerSpec {
     pub secrets: Vec<SecretReference>,
     /// Configs its tasks see.
     pub configs: Vec<ConfigReference>,
+    /// How names are found that its networks do not know.
+    #[serde(rename = "DNSConfig")]
+    pub dns: DnsConfig,
+    /// Names the containers know by themselves.
+    pub hosts: Vec<HostAlias>,
 }
 
 impl ContainerSpec {
@@ -60,6 +66,53 @@ impl ContainerSpec {
     #[must_use]
     pub fn stop_grace(&self) -> Duration {
         self.stop_grace_period.unwrap_or(STOP_GRACE_DEFAULT)
+    }
+}
+
+/// How names are found; what is empty is as on the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DnsConfig {
+    /// Servers, in the order they are asked.
+    pub nameservers: Vec<IpAddr>,
+    /// Domains tried after a name; a single `.` is none at all.
+    pub search: Vec<String>,
+    /// Options of the resolver, like `ndots:2`.
+    pub options: Vec<String>,
+}
+
+/// A name that containers know by themselves; written `IP NAME`, as in `/etc/hosts`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct HostAlias {
+    /// What it stands for.
+    pub address: IpAddr,
+    /// The name.
+    pub name: String,
+}
+
+impl std::fmt::Display for HostAlias {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.address, self.name)
+    }
+}
+
+impl From<HostAlias> for String {
+    fn from(alias: HostAlias) -> Self {
+        alias.to_string()
+    }
+}
+
+impl TryFrom<String> for HostAlias {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let malformed = || format!("{text:?} is not an address and a name with a blank between");
+        let (address, name) = text.split_once(' ').ok_or_else(malformed)?;
+        Ok(Self {
+            address: address.parse().map_err(|_| malformed())?,
+            name: name.to_owned(),
+        })
     }
 }
 

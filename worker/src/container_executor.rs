@@ -200,7 +200,9 @@ impl Executor for ContainerExecutor {
         }
         // The record of a container that is still there keeps its image.
         result?;
-        self.shared.networks.retain(known).await?;
+        let of_record = |task| self.shared.records.get(task).map(|record| record.dns);
+        let dns = |task| of_record(task).unwrap_or_default();
+        self.shared.networks.retain(known, dns).await?;
         let (shared, known) = (Arc::clone(&self.shared), known.clone());
         blocking(move || {
             let retained = shared.records.retain(|task| known.contains(&task));

@@ -16,7 +16,7 @@ use crate::container_executor::Shared;
 use crate::content;
 use crate::health::Probe;
 use crate::logs;
-use crate::networks::{self, Names};
+use crate::networks;
 use crate::plan::{self, Plan};
 use crate::records::Record;
 
@@ -278,8 +278,13 @@ impl Inner {
             .create_with(&self.id.to_string(), &plan.spec, private)
             .await;
         let container = created.map_err(refused)?;
+        let dns = &self.task().spec.container.dns;
         if let Some(sandbox) = &sandbox
-            && let Err(error) = self.shared.networks.attach(sandbox, container.pid()).await
+            && let Err(error) = self
+                .shared
+                .networks
+                .attach(sandbox, container.pid(), dns)
+                .await
         {
             container.remove().await.map_err(passing)?;
             return Err(error);
@@ -294,8 +299,9 @@ impl Inner {
         let is_waiting = lock(&self.observed).exit.is_none()
             && container.phase().await.map_err(passing)? == Phase::Created;
         if is_waiting && let Some(sandbox) = self.shared.networks.reserve(&self.task()).await? {
-            let networks = &self.shared.networks;
-            networks.attach(&sandbox, container.pid()).await?;
+            let (networks, task) = (&self.shared.networks, self.task());
+            let dns = &task.spec.container.dns;
+            networks.attach(&sandbox, container.pid(), dns).await?;
         }
         Ok(())
     }
@@ -329,15 +335,16 @@ impl Inner {
             .and_then(|plan| plan::check_sources(&plan.spec.mounts).map(|()| plan))
             .map_err(|error| Error::Fatal(error.to_string()))?;
         if let Some(sandbox) = sandbox {
-            let Names { hosts, dns } = networks::names(&task, &plan.spec.hostname, sandbox);
+            let hosts = networks::own_names(&task, &plan.spec.hostname, sandbox);
             plan.spec.extra_hosts.extend(hosts);
-            plan.spec.dns = plan.spec.dns.take().or(dns);
         }
+        plan.spec.dns = networks::resolver(&task, sandbox, &networks::of_machine());
         let record = Record {
             image,
             stop_signal: plan.stop_signal,
             labels: plan.labels.clone(),
             is_started: false,
+            dns: task.spec.container.dns.clone(),
         };
         let written = self.shared.records.put(self.id, &record);
         written.map_err(|error| Error::Fatal(format!("recording the container: {error}")))?;

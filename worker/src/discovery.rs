@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datapath_client::resolv_conf::ResolvConf;
-use datapath_client::{Datapath, NetworkRecords, Origin, RecordSet, SandboxView, TaskRecord};
+use datapath_client::{Datapath, NetworkRecords, RecordSet, SandboxView, TaskRecord};
 use network::{DEFAULT_BRIDGE, Sandbox};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
+use types::container_spec::DnsConfig;
 use types::network::EndpointMode;
 use types::reach::{Reach, ServiceEndpoint, TaskEndpoint};
 use types::{Network, NetworkId, TaskId};
+
+use crate::networks::{asked, of_machine};
 
 /// Port DNS has in every container.
 const DNS_PORT: u16 = 53;
@@ -50,9 +53,9 @@ impl Discovery {
         self.reach.send_replace(reach);
     }
 
-    /// Answers in a container, if it is on a network of the user's. One whose names are not
-    /// answered is better than none, so that a failure is told and no more.
-    pub(crate) async fn add(&self, sandbox: &Sandbox, pid: i32) {
+    /// Answers in a container, if it is on a network of the user's, and asks others as `dns` says.
+    /// One whose names are not answered is better than none, so that a failure is told and no more.
+    pub(crate) async fn add(&self, sandbox: &Sandbox, pid: i32, dns: &DnsConfig) {
         let networks = named(sandbox);
         if networks.is_empty() {
             return;
@@ -61,15 +64,9 @@ impl Discovery {
             .interfaces
             .iter()
             .any(|one| !one.gateways.is_empty());
-        let machine = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        let machine = ResolvConf::parse(&machine);
-        let mut forwarding = ResolvConf::forwarding(&machine, &ResolvConf::default(), is_outward);
-        if !is_outward {
-            forwarding.origin = Origin::Sandbox;
-        }
         let view = SandboxView {
             networks,
-            forwarding,
+            forwarding: ResolvConf::forwarding(&of_machine(), &asked(dns), is_outward),
             dns_port: DNS_PORT,
         };
         let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).map(OwnedFd::from);

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use container::spec::{Dns, HostEntry};
+use datapath_client::resolv_conf::ResolvConf;
 use datapath_client::{Datapath, ProgramSource};
 use executor::Error;
 use network::{DEFAULT_BRIDGE, Network, Sandbox, View};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
+use types::container_spec::DnsConfig;
 use types::network::NetworkAttachment;
 use types::node::NodeNetwork;
 use types::reach::Reach;
@@ -21,9 +23,6 @@ use crate::KeyTiming;
 use crate::discovery::Discovery;
 use crate::encryption::Encryption;
 use crate::gossip::{self, Gossip, Lost};
-
-/// Where names are answered inside of every container on a network of the user's (S16.01).
-const DNS_SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 11));
 
 /// Characters of a task's id that make its default host name; Docker's number.
 const HOSTNAME_ID_BYTES: usize = 12;
@@ -64,15 +63,6 @@ struct Known {
     reach: Option<Arc<Reach>>,
     /// Nodes that gossip holds for dead.
     lost: Arc<BTreeSet<NodeId>>,
-}
-
-/// What a container's files say of its networks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Names {
-    /// Lines of `/etc/hosts`.
-    pub(crate) hosts: Vec<HostEntry>,
-    /// `/etc/resolv.conf`; `None` copies the machine's.
-    pub(crate) dns: Option<Dns>,
 }
 
 impl Networks {
@@ -184,13 +174,18 @@ impl Networks {
         reserved.map(Some).map_err(refused)
     }
 
-    /// Connects a task's container, and has names answered in it.
-    pub(crate) async fn attach(&self, sandbox: &Sandbox, pid: i32) -> Result<(), Error> {
+    /// Connects a task's container, and has names answered in it as `dns` asks.
+    pub(crate) async fn attach(
+        &self,
+        sandbox: &Sandbox,
+        pid: i32,
+        dns: &DnsConfig,
+    ) -> Result<(), Error> {
         let number = u32::try_from(pid).unwrap_or_default();
         let attached = self.network.attach(sandbox.task, number).await;
         attached.map_err(refused)?;
         if let Some(discovery) = self.discovery() {
-            discovery.add(sandbox, pid).await;
+            discovery.add(sandbox, pid, dns).await;
         }
         Ok(())
     }
@@ -205,15 +200,20 @@ impl Networks {
         released.map_err(|error| Error::temporary(&error))
     }
 
-    /// Releases all tasks but these, and goes on answering names in those that live.
-    pub(crate) async fn retain(&self, known: &BTreeSet<TaskId>) -> Result<(), Error> {
+    /// Releases all tasks but these, and goes on answering names in those that live, as `dns` says
+    /// of each.
+    pub(crate) async fn retain(
+        &self,
+        known: &BTreeSet<TaskId>,
+        dns: impl Fn(TaskId) -> DnsConfig + Send,
+    ) -> Result<(), Error> {
         let retained = self.network.retain(known.clone()).await;
         let living = retained.map_err(|error| Error::temporary(&error))?;
         if let Some(discovery) = self.discovery() {
             for (sandbox, pid) in living {
-                discovery
-                    .add(&sandbox, i32::try_from(pid).unwrap_or_default())
-                    .await;
+                let pid = i32::try_from(pid).unwrap_or_default();
+                let dns = dns(sandbox.task);
+                discovery.add(&sandbox, pid, &dns).await;
             }
             discovery.complete().await;
         }
@@ -259,34 +259,67 @@ pub(crate) fn attachments(task: &Task) -> Vec<NetworkAttachment> {
     attachments
 }
 
-/// What the container's files say: its own name for its own address, and who is asked for others.
-pub(crate) fn names(task: &Task, hostname: &str, sandbox: &Sandbox) -> Names {
+/// Lines of `/etc/hosts`: the container's own name for its own addresses.
+pub(crate) fn own_names(task: &Task, hostname: &str, sandbox: &Sandbox) -> Vec<HostEntry> {
     let own = if hostname.is_empty() {
-        task.id
-            .to_string()
-            .chars()
-            .take(HOSTNAME_ID_BYTES)
-            .collect()
+        let id = task.id.to_string();
+        id.chars().take(HOSTNAME_ID_BYTES).collect()
     } else {
         hostname.to_owned()
     };
-    let hosts = sandbox
-        .own_addresses()
-        .into_iter()
+    let addresses = sandbox.own_addresses().into_iter();
+    addresses
         .map(|address| HostEntry {
             address,
             names: vec![own.clone()],
         })
-        .collect();
+        .collect()
+}
+
+/// Who is asked for names, by `/etc/resolv.conf`: ourselves on networks of the user's, else who the
+/// user names, else who the machine asks, which is told by `None`.
+pub(crate) fn resolver(
+    task: &Task,
+    sandbox: Option<&Sandbox>,
+    machine: &ResolvConf,
+) -> Option<Dns> {
     let is_users = |one: &network::Interface| {
         !one.is_ingress && one.network.is_some_and(|network| network != DEFAULT_BRIDGE)
     };
-    let dns = sandbox.interfaces.iter().any(is_users).then(|| Dns {
-        nameservers: vec![DNS_SERVER],
-        search: Vec::new(),
-        options: vec!["ndots:0".to_owned()],
-    });
-    Names { hosts, dns }
+    let is_answered = sandbox.is_some_and(|sandbox| sandbox.interfaces.iter().any(is_users));
+    let asked = asked(&task.spec.container.dns);
+    let conf = if is_answered {
+        ResolvConf::for_sandbox(machine, &asked)
+    } else if asked == ResolvConf::default() {
+        return None;
+    } else {
+        let mut machine = machine.clone();
+        if !task.spec.networks.iter().any(|one| one.target == "host") {
+            // Another machine, seen from inside.
+            machine.servers.retain(|server| !server.is_loopback());
+        }
+        ResolvConf::without_us(&machine, &asked)
+    };
+    Some(Dns {
+        nameservers: conf.servers,
+        search: conf.search,
+        options: conf.options,
+    })
+}
+
+/// What a user asks for of names.
+pub(crate) fn asked(dns: &DnsConfig) -> ResolvConf {
+    ResolvConf {
+        servers: dns.nameservers.clone(),
+        search: dns.search.clone(),
+        options: dns.options.clone(),
+    }
+}
+
+/// What this machine asks for names. Blocks.
+pub(crate) fn of_machine() -> ResolvConf {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    ResolvConf::parse(&text)
 }
 
 /// A task that cannot have its networks: another node may manage, unless it may pass here.

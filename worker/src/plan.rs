@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use container::spec::{CapabilityChanges, CpuQuota, Network, Resources, Rlimit};
+use container::spec::{CapabilityChanges, CpuQuota, HostEntry, Network, Resources, Rlimit};
 use container::{ContainerSpec, capability, signal};
 use image::ImageConfig;
-use types::container_spec::Ulimit;
+use types::container_spec::{HostAlias, Ulimit};
 use types::task::Limits;
 use types::{Labels, Task};
 
@@ -19,6 +19,9 @@ pub(crate) use mounts::check_sources;
 
 /// Signal that asks a container to stop when nobody says otherwise.
 const STOP_SIGNAL_DEFAULT: i32 = 15;
+
+/// Longest host name; the kernel's limit is 64.
+const HOSTNAME_LEN_MAX: usize = 63;
 
 /// The container of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +58,11 @@ pub(crate) enum Error {
     Ulimit { name: String, reason: &'static str },
     #[error("invalid signal: {0}")]
     StopSignal(String),
+    #[error(
+        "invalid hostname {0:?}: it must be labels of letters, digits and '-' joined by dots, {max} \
+         characters or fewer in all", max = HOSTNAME_LEN_MAX
+    )]
+    Hostname(String),
     #[error("network {0} not found")]
     Network(String),
     #[error("conflicting networks: \"host\" goes with no other")]
@@ -73,6 +81,10 @@ pub(crate) fn plan(
         field: "hostname",
         source,
     })?;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    if hostname.len() > HOSTNAME_LEN_MAX || !hostname.chars().all(is_plain) {
+        return Err(Error::Hostname(hostname));
+    }
     let spec = ContainerSpec {
         layers,
         args: args(&asked.command, &asked.args, image)?,
@@ -91,6 +103,7 @@ pub(crate) fn plan(
         rlimits: asked.ulimits.iter().map(rlimit).collect::<Result<_, _>>()?,
         resources: resources(task.spec.resources.limits),
         network: network(task)?,
+        extra_hosts: asked.hosts.iter().map(host_entry).collect(),
         ..ContainerSpec::default()
     };
     Ok(Plan {
@@ -98,6 +111,13 @@ pub(crate) fn plan(
         stop_signal: stop_signal(&asked.stop_signal, &image.stop_signal)?,
         labels: labels(task),
     })
+}
+
+fn host_entry(alias: &HostAlias) -> HostEntry {
+    HostEntry {
+        address: alias.address,
+        names: vec![alias.name.clone()],
+    }
 }
 
 /// The program and its arguments. A command replaces entrypoint and command of the image, arguments

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use image::ImageId;
 use serde::{Deserialize, Serialize};
+use types::container_spec::DnsConfig;
 use types::{Labels, TaskId};
 
 use crate::Error;
@@ -25,6 +26,9 @@ pub(crate) struct Record {
     pub(crate) labels: Labels,
     /// Whether its program was about to be run. Until then, what is lost can be made again.
     pub(crate) is_started: bool,
+    /// How names are found that its networks do not know: asked again by the next daemon.
+    #[serde(default)]
+    pub(crate) dns: DnsConfig,
 }
 
 /// The records, and which images they hold on to.
@@ -150,6 +154,7 @@ mod tests {
             stop_signal: 15,
             labels: Labels::from([("a".to_owned(), "b".to_owned())]),
             is_started: false,
+            dns: DnsConfig::default(),
         }
     }
 

@@ -12,6 +12,7 @@ use types::service::ServiceMode;
 use types::{Service, ServiceSpec};
 
 use super::flags::SpecFlags;
+use super::names::NameFlags;
 use super::wait::{WaitFlags, Waiting};
 use crate::connect::Host;
 use crate::content::reference::{Changes, Reference, reference};
@@ -96,6 +97,8 @@ pub(crate) struct Create {
     #[arg(long, value_name = "CAPABILITY")]
     cap_drop: Vec<String>,
     #[command(flatten)]
+    names: NameFlags,
+    #[command(flatten)]
     spec: SpecFlags,
     #[command(flatten)]
     wait: WaitFlags,
@@ -168,6 +171,7 @@ impl Create {
         container.ulimits = self.ulimit;
         container.capability_add = self.cap_add;
         container.capability_drop = self.cap_drop;
+        self.names.apply(container);
         self.spec.apply(&mut spec)?;
         Ok(spec)
     }

@@ -168,6 +168,8 @@ impl Page {
             ("Groups", &container.groups),
             ("CapAdd", &container.capability_add),
             ("CapDrop", &container.capability_drop),
+            ("DNSSearch", &container.dns.search),
+            ("DNSOptions", &container.dns.options),
         ];
         for (title, list) in lists {
             if !list.is_empty() {
@@ -187,6 +189,12 @@ impl Page {
         }
         if container.read_only {
             self.line(" ReadOnly:\ttrue");
+        }
+        for server in &container.dns.nameservers {
+            self.line(format_args!(" DNS:\t\t{server}"));
+        }
+        for host in &container.hosts {
+            self.line(format_args!(" Host:\t\t{host}"));
         }
         for ulimit in &container.ulimits {
             self.line(format_args!(

@@ -9,6 +9,7 @@ use types::network::{NetworkAttachmentSpec, PublishedPort};
 use types::{Labels, ServiceSpec, TaskSpec};
 
 use super::flags::{SpecFlags, command};
+use super::names::NameChanges;
 use super::wait::{WaitFlags, Waiting};
 use super::write::{Write, write};
 use crate::connect::{Connection, Host};
@@ -123,6 +124,8 @@ pub(crate) struct Update {
     #[arg(long, value_name = "CAPABILITY")]
     cap_drop: Vec<String>,
     #[command(flatten)]
+    names: NameChanges,
+    #[command(flatten)]
     spec: SpecFlags,
     #[command(flatten)]
     wait: WaitFlags,
@@ -221,6 +224,7 @@ impl Update {
             |ulimit| &ulimit.name,
         );
         change_texts(&mut container.groups, &self.group_rm, &self.group_add);
+        self.names.apply(container);
         change_capabilities(
             &mut container.capability_add,
             &mut container.capability_drop,
@@ -264,10 +268,15 @@ fn change_ports<'a>(
 
 /// Each text once, in the order given.
 fn change_texts(texts: &mut Vec<String>, gone: &[String], new: &[String]) {
-    texts.retain(|text| !gone.contains(text));
-    for text in new {
-        if !texts.contains(text) {
-            texts.push(text.clone());
+    change(texts, gone, new);
+}
+
+/// Each thing once, in the order given.
+pub(super) fn change<T: Clone + PartialEq>(things: &mut Vec<T>, gone: &[T], new: &[T]) {
+    things.retain(|thing| !gone.contains(thing));
+    for thing in new {
+        if !things.contains(thing) {
+            things.push(thing.clone());
         }
     }
 }

@@ -35,6 +35,7 @@ pub use placement::{placement, warnings};
 pub use pools::cluster_network;
 pub use resources::resources;
 pub use signal::stop_signal;
+use text::domain_name;
 pub use text::{hostname, name, user};
 pub use update::update_config;
 

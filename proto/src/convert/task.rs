@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use types::container_spec::{Healthcheck, Mount, MountKind, Ulimit};
+use types::container_spec::{DnsConfig, Healthcheck, HostAlias, Mount, MountKind, Ulimit};
 use types::task::{
     ContainerStatus, Limits, Placement, ResourceRequirements, RestartCondition, RestartPolicy,
 };
@@ -248,6 +248,8 @@ impl From<&ContainerSpec> for objects::ContainerSpec {
             healthcheck: spec.healthcheck.as_ref().map(Into::into),
             secrets: spec.secrets.iter().map(Into::into).collect(),
             configs: spec.configs.iter().map(Into::into).collect(),
+            dns: (spec.dns != DnsConfig::default()).then(|| (&spec.dns).into()),
+            hosts: spec.hosts.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -276,6 +278,37 @@ impl TryFrom<objects::ContainerSpec> for ContainerSpec {
             healthcheck: message.healthcheck.map(Into::into),
             secrets: all(message.secrets)?,
             configs: all(message.configs)?,
+            dns: message.dns.unwrap_or_default().try_into()?,
+            hosts: message
+                .hosts
+                .into_iter()
+                .map(HostAlias::try_from)
+                .collect::<Result<_, _>>()
+                .map_err(|problem| ConvertError::new("hosts", problem))?,
+        })
+    }
+}
+
+impl From<&DnsConfig> for objects::DnsConfig {
+    fn from(dns: &DnsConfig) -> Self {
+        Self {
+            nameservers: dns.nameservers.iter().map(ToString::to_string).collect(),
+            search: dns.search.clone(),
+            options: dns.options.clone(),
+        }
+    }
+}
+
+impl TryFrom<objects::DnsConfig> for DnsConfig {
+    type Error = ConvertError;
+    fn try_from(message: objects::DnsConfig) -> Result<Self, ConvertError> {
+        let servers = message.nameservers.iter();
+        Ok(Self {
+            nameservers: servers
+                .map(|server| parse("dns.nameservers", server))
+                .collect::<Result<_, _>>()?,
+            search: message.search,
+            options: message.options,
         })
     }
 }

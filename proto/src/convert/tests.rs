@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use types::cluster::{ExternalCa, ExternalCaProtocol, RootCaState, RootRotation};
-use types::container_spec::{Healthcheck, Mount, MountKind, Ulimit};
+use types::container_spec::{DnsConfig, Healthcheck, HostAlias, Mount, MountKind, Ulimit};
 use types::network::NetworkAttachmentSpec;
 use types::node::{
     Availability, KeyDigest, ManagerStatus, NodeCertificate, NodeDescription, NodeState,
@@ -50,6 +50,15 @@ fn task_spec() -> TaskSpec {
             dir: "/d".into(),
             user: "1:2".into(),
             groups: vec!["g".into()],
+            dns: DnsConfig {
+                nameservers: vec!["fd00::53".parse().unwrap()],
+                search: vec!["a.example".into()],
+                options: vec!["ndots:2".into()],
+            },
+            hosts: vec![HostAlias {
+                address: "10.0.0.1".parse().unwrap(),
+                name: "db".into(),
+            }],
             stop_signal: "SIGINT".into(),
             stop_grace_period: Some(Duration::from_millis(5)),
             mounts: vec![Mount {

@@ -61,9 +61,8 @@ fn names_are_answered_on_networks_of_the_users_only() {
             interfaces,
             host_ports: vec![],
         };
-        let names = names(&task, hostname, &sandbox);
-        let hosts: Vec<_> = names
-            .hosts
+        let hosts = own_names(&task, hostname, &sandbox);
+        let hosts: Vec<_> = hosts
             .iter()
             .map(|host| format!("{} {}", host.address, host.names[0]))
             .collect();
@@ -71,6 +70,44 @@ fn names_are_answered_on_networks_of_the_users_only() {
             hosts,
             [format!("10.0.1.5 {own}"), format!("fd00:1::5 {own}")]
         );
-        assert_eq!(names.dns.is_some(), is_answered, "{network:?}");
+        let resolver = resolver(&task, Some(&sandbox), &ResolvConf::default());
+        assert_eq!(resolver.is_some(), is_answered, "{network:?}");
     }
+}
+
+#[test]
+fn containers_ask_whom_their_user_names() {
+    let machine = ResolvConf::parse("nameserver 127.0.0.53\nnameserver 10.9.9.9\nsearch corp");
+    let mut task = crate::plan::tests::task();
+    let sandbox = Sandbox {
+        task: task.id,
+        interfaces: vec![interface(Some(NetworkId::from_number(7)), &["10.0.1.5/24"])],
+        host_ports: vec![],
+    };
+    let says = |task: &Task, sandbox| {
+        let dns = resolver(task, sandbox, &machine)?;
+        let servers: Vec<_> = dns.nameservers.iter().map(ToString::to_string).collect();
+        Some([
+            servers.join(" "),
+            dns.search.join(" "),
+            dns.options.join(" "),
+        ])
+    };
+    let text = |texts: [&str; 3]| Some(texts.map(str::to_owned));
+    assert_eq!(
+        says(&task, Some(&sandbox)),
+        text(["127.0.0.11", "corp", "ndots:0"])
+    );
+    assert_eq!(says(&task, None), None, "the machine's own file");
+    let dns = &mut Arc::make_mut(&mut task.spec).container.dns;
+    dns.options = vec!["ndots:2".to_owned()];
+    assert_eq!(says(&task, None), text(["10.9.9.9", "corp", "ndots:2"]));
+    let dns = &mut Arc::make_mut(&mut task.spec).container.dns;
+    dns.nameservers = vec!["10.1.1.1".parse().unwrap()];
+    dns.search = vec![".".to_owned()];
+    assert_eq!(
+        says(&task, Some(&sandbox)),
+        text(["127.0.0.11", "", "ndots:2"])
+    );
+    assert_eq!(says(&task, None), text(["10.1.1.1", "", "ndots:2"]));
 }

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use executor::Executor as _;
+use types::container_spec::HostAlias;
 use types::network::{
     Network, NetworkAttachment, NetworkAttachmentSpec, NetworkSpec, PublishMode, PublishedPort,
     Subnet,
@@ -94,11 +95,18 @@ async fn a_task_finds_its_addresses_and_names() {
     let task = with(
         on_web(sh(1, script), &["10.0.1.5/24", "fd00:1::5/64"]),
         |spec| {
-            spec.container.hostname = "me".to_owned();
+            let container = &mut spec.container;
+            container.hostname = "{{.Node.Hostname}}-me".to_owned();
+            container.dns.search = vec!["corp.example".to_owned()];
+            container.dns.options = vec!["timeout:1".to_owned()];
+            container.hosts = vec![HostAlias {
+                address: "10.9.9.9".parse().unwrap(),
+                name: "not-me".to_owned(),
+            }];
         },
     );
-    let expected = "2\n10.0.1.5\tme\nfd00:1::5\tme\n\
-                    nameserver 127.0.0.11\noptions ndots:0\n1";
+    let expected = "2\n10.9.9.9\tnot-me\n10.0.1.5\tm1-me\nfd00:1::5\tm1-me\n\
+                    nameserver 127.0.0.11\nsearch corp.example\noptions timeout:1 ndots:0\n1";
     assert_eq!(output(&machine, task).await, expected);
     assert_eq!(links(&machine), Vec::<String>::new());
     // The bridge every node has; names are the machine's there.

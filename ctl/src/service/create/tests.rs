@@ -60,7 +60,8 @@ fn flags_set_the_container() {
          --entrypoint \"sh -c 'exec x'\" --hostname h -u 1000:1000 -w /srv --read-only \
          --stop-signal SIGQUIT --stop-grace-period 1m30s --mount type=bind,src=/a,dst=/b,ro \
          --mount type=tmpfs,dst=/t,tmpfs-size=1m --ulimit nofile=10:20 --cap-add NET_ADMIN \
-         --cap-drop ALL --group audio --network host web:1",
+         --cap-drop ALL --group audio --network host --dns 10.0.0.53 --dns fd00::53 \
+         --dns-search corp.example --dns-option ndots:2 --host db:10.0.0.5 web:1",
     );
     let container = &spec.task.container;
     assert_eq!(container.env, ["A=2", "HOME=/root"]);
@@ -84,6 +85,11 @@ fn flags_set_the_container() {
     assert_eq!(container.capability_add, ["NET_ADMIN"]);
     assert_eq!(container.capability_drop, ["ALL"]);
     assert_eq!(container.groups, ["audio"]);
+    let servers = container.dns.nameservers.iter().map(ToString::to_string);
+    assert_eq!(servers.collect::<Vec<_>>(), ["10.0.0.53", "fd00::53"]);
+    assert_eq!(container.dns.search, ["corp.example"]);
+    assert_eq!(container.dns.options, ["ndots:2"]);
+    assert_eq!(container.hosts[0].to_string(), "10.0.0.5 db");
     assert_eq!(spec.task.networks[0].target, "host");
 }
 

@@ -123,6 +123,43 @@ fn lists_lose_and_gain() {
 }
 
 #[test]
+fn names_come_and_go() {
+    let mut spec = update(&[
+        "--dns-add",
+        "10.0.0.53",
+        "--dns-search-add",
+        "a.example",
+        "--dns-option-add",
+        "ndots:2",
+        "--host-add",
+        "db:10.0.0.5",
+        "--host-add",
+        "db:fd00::5",
+    ]);
+    let container = |spec: &ServiceSpec| spec.task.container.clone();
+    assert_eq!(container(&spec).dns.nameservers.len(), 1);
+    assert_eq!(container(&spec).dns.search, ["a.example"]);
+    let changes = [
+        "--dns-rm",
+        "10.0.0.53",
+        "--dns-add",
+        "10.0.0.54",
+        "--dns-search-rm",
+        "a.example",
+        "--dns-option-rm",
+        "ndots:2",
+        "--host-rm",
+        "db:10.0.0.5",
+    ];
+    try_update(&mut spec, &changes).unwrap();
+    let container = container(&spec);
+    assert_eq!(container.dns.nameservers[0].to_string(), "10.0.0.54");
+    assert!(container.dns.search.is_empty() && container.dns.options.is_empty());
+    assert_eq!(container.hosts.len(), 1);
+    assert_eq!(container.hosts[0].to_string(), "fd00::5 db");
+}
+
+#[test]
 fn a_mount_at_the_same_target_takes_its_place() {
     let spec = update(&["--mount-add", "type=bind,src=/new,dst=/b"]);
     let sources: Vec<_> = spec

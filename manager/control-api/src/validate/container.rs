@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use types::ContainerSpec;
-use types::container_spec::Ulimit;
+use types::container_spec::{DnsConfig, HostAlias, Ulimit};
 
 use super::{
-    Checked, Invalid, healthcheck, hostname, image_reference, labels, mounts, references,
-    stop_signal, text, user,
+    Checked, Invalid, domain_name, healthcheck, hostname, image_reference, labels, mounts,
+    references, stop_signal, text, user,
 };
+
+/// Servers the C library asks at most, and we with it (S16.03).
+const NAMESERVERS_MAX: usize = 3;
 
 /// Resource limits of processes, by the names of `ulimit`.
 const ULIMITS: [&str; 15] = [
@@ -94,6 +97,8 @@ pub fn container_spec(spec: &ContainerSpec) -> Checked {
     capabilities("ContainerSpec.CapabilityDrop", &spec.capability_drop)?;
     ulimits(&spec.ulimits)?;
     spec.healthcheck.as_ref().map_or(Ok(()), healthcheck)?;
+    dns(&spec.dns)?;
+    hosts(&spec.hosts)?;
     references(spec)
 }
 
@@ -138,6 +143,46 @@ fn groups(groups: &[String]) -> Checked {
                 format!("{group:?} is not the name or number of a group"),
             ));
         }
+    }
+    Ok(())
+}
+
+fn dns(dns: &DnsConfig) -> Checked {
+    if dns.nameservers.len() > NAMESERVERS_MAX {
+        let count = dns.nameservers.len();
+        return Err(Invalid::new(
+            "ContainerSpec.DNSConfig.Nameservers",
+            format!("{count} servers: name at most {NAMESERVERS_MAX}, more are never asked"),
+        ));
+    }
+    for (index, server) in dns.nameservers.iter().enumerate() {
+        if server.is_unspecified() || server.is_multicast() {
+            return Err(Invalid::new(
+                format!("ContainerSpec.DNSConfig.Nameservers[{index}]"),
+                format!("{server} cannot be asked: name the address of one server"),
+            ));
+        }
+    }
+    for (index, domain) in dns.search.iter().enumerate() {
+        if domain != "." {
+            domain_name(&format!("ContainerSpec.DNSConfig.Search[{index}]"), domain)?;
+        }
+    }
+    for (index, option) in dns.options.iter().enumerate() {
+        let is_word = !option.is_empty() && option.chars().all(|c| c.is_ascii_graphic());
+        if !is_word {
+            return Err(Invalid::new(
+                format!("ContainerSpec.DNSConfig.Options[{index}]"),
+                format!("{option:?} is not an option of resolv.conf: write one like ndots:2"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn hosts(hosts: &[HostAlias]) -> Checked {
+    for (index, host) in hosts.iter().enumerate() {
+        domain_name(&format!("ContainerSpec.Hosts[{index}]"), &host.name)?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use types::ServiceSpec;
-use types::container_spec::{Mount, MountKind, Ulimit};
+use types::container_spec::{HostAlias, Mount, MountKind, Ulimit};
 use types::network::NetworkAttachmentSpec;
 use types::service::ServiceMode;
 
@@ -282,6 +282,46 @@ fn container_words() {
     ] {
         assert_eq!(change, expected);
     }
+}
+
+#[test]
+fn how_names_are_found() {
+    let alias = |name: &str| HostAlias {
+        address: "10.0.0.5".parse().unwrap(),
+        name: name.to_owned(),
+    };
+    let server = |text: &str| text.parse::<std::net::IpAddr>().unwrap();
+    let servers = |texts: &[&str]| {
+        let servers: Vec<_> = texts.iter().map(|text| server(text)).collect();
+        container(|c| c.dns.nameservers = servers)
+    };
+    assert_eq!(servers(&["10.0.0.53", "fd00::53"]), "ok");
+    let many = servers(&["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"]);
+    assert!(many.contains("4 servers: name at most 3"), "{many}");
+    let any = servers(&["0.0.0.0"]);
+    assert!(
+        any.contains("Nameservers[0]: 0.0.0.0 cannot be asked"),
+        "{any}"
+    );
+    let search = |text: &str| container(|c| c.dns.search = vec![text.to_owned()]);
+    assert_eq!((&*search("."), &*search("corp.example.")), ("ok", "ok"));
+    for text in ["", "a b", "a..b", "x\nnameserver 1.2.3.4"] {
+        assert!(search(text).contains("Search[0]"), "{text:?}");
+    }
+    let option = |text: &str| container(|c| c.dns.options = vec![text.to_owned()]);
+    assert_eq!(option("ndots:2"), "ok");
+    assert!(option("a b").contains("write one like ndots:2"));
+    assert!(option("").contains("Options[0]"));
+    let host = |text: &str| container(|c| c.hosts = vec![alias(text)]);
+    assert_eq!(host("db_1.corp"), "ok");
+    assert!(host("db 1").contains("Hosts[0]: \"db 1\" is not a name of DNS"));
+    let named = |name: &str| container(|c| c.hostname = name.to_owned());
+    assert_eq!(
+        named("{{.Node.Hostname}}-{{.Task.Slot}}"),
+        "ok",
+        "the node checks it"
+    );
+    assert!(named("a b").contains("is not a valid host name"));
 }
 
 #[test]

@@ -6,6 +6,8 @@ use super::{Checked, Invalid};
 
 /// Longest name and host name (DNS label).
 const NAME_LEN_MAX: usize = 63;
+/// Longest name of several labels (RFC 1035).
+const DOMAIN_LEN_MAX: usize = 253;
 
 /// A name that can be a DNS label: `^[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*$`, at most 63 characters.
 ///
@@ -37,7 +39,7 @@ pub fn name(field: &str, name: &str) -> Checked {
 }
 
 /// A host name: labels of letters, digits and `-`, joined by dots, at most 63 characters in all
-/// (the kernel's limit is 64).
+/// (the kernel's limit is 64). With placeholders in it, the node checks what comes of them.
 ///
 /// # Errors
 /// When it is not one. Empty is no error: the task's id is used then.
@@ -48,7 +50,8 @@ pub fn hostname(field: &str, name: &str) -> Checked {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    if name.is_empty() || name.len() <= NAME_LEN_MAX && name.split('.').all(label) {
+    let is_template = name.contains("{{") && !name.contains('\0');
+    if name.is_empty() || is_template || name.len() <= NAME_LEN_MAX && name.split('.').all(label) {
         return Ok(());
     }
     Err(Invalid::new(
@@ -56,6 +59,27 @@ pub fn hostname(field: &str, name: &str) -> Checked {
         format!(
             "{name:?} is not a valid host name: labels of letters, digits and '-' joined by dots, \
              {NAME_LEN_MAX} characters or fewer in all"
+        ),
+    ))
+}
+
+/// A name of DNS: labels of letters, digits, `-` and `_`, joined by dots, perhaps with one at the
+/// end.
+///
+/// # Errors
+/// When it is not one.
+pub(super) fn domain_name(field: &str, name: &str) -> Checked {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let label = |label: &str| (1..=NAME_LEN_MAX).contains(&label.len()) && label.chars().all(inner);
+    let labels = name.strip_suffix('.').unwrap_or(name);
+    if name.len() <= DOMAIN_LEN_MAX && labels.split('.').all(label) {
+        return Ok(());
+    }
+    Err(Invalid::new(
+        field,
+        format!(
+            "{name:?} is not a name of DNS: labels of letters, digits, '-' and '_' joined by dots, \
+             {NAME_LEN_MAX} characters or fewer each"
         ),
     ))
 }

@@ -1,7 +1,6 @@
 //! `/etc/resolv.conf`: the host's, and the one of a sandbox.
 
 use crate::{DNS_ADDRESS, Forwarding, Origin, SERVERS_MAX};
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 /// Port of DNS.
@@ -47,31 +46,46 @@ impl ResolvConf {
     /// What a container's `resolv.conf` says, given its node's and what its user asked for: our
     /// server, and names are tried as they are first.
     #[must_use]
-    pub fn for_sandbox(host: &Self, user: &Self) -> String {
-        let mut text = format!("nameserver {DNS_ADDRESS}\n");
+    pub fn for_sandbox(host: &Self, user: &Self) -> Self {
+        let mut options = user.options.clone();
+        if user.ndots().is_none() {
+            options.push("ndots:0".to_owned());
+        }
+        Self {
+            servers: vec![DNS_ADDRESS.into()],
+            search: Self::search_of(host, user),
+            options,
+        }
+    }
+
+    /// The same of a container that asks no server of ours: on the node's own network, or on none
+    /// of the user's.
+    #[must_use]
+    pub fn without_us(host: &Self, user: &Self) -> Self {
+        let either = |user: &[String], host: &[String]| {
+            let chosen = if user.is_empty() { host } else { user };
+            chosen.to_vec()
+        };
+        Self {
+            servers: if user.servers.is_empty() {
+                host.servers.clone()
+            } else {
+                user.servers.clone()
+            },
+            search: Self::search_of(host, user),
+            options: either(&user.options, &host.options),
+        }
+    }
+
+    fn search_of(host: &Self, user: &Self) -> Vec<String> {
         let search = if user.search.is_empty() {
             &host.search
         } else {
             &user.search
         };
         // A single dot is how a user asks for no search list at all.
-        let search: Vec<_> = search.iter().filter(|domain| *domain != ".").collect();
-        if !search.is_empty() {
-            text.push_str("search");
-            for domain in search {
-                let _ = write!(text, " {domain}");
-            }
-            text.push('\n');
-        }
-        text.push_str("options");
-        for option in &user.options {
-            let _ = write!(text, " {option}");
-        }
-        if user.ndots().is_none() {
-            text.push_str(" ndots:0");
-        }
-        text.push('\n');
-        text
+        let search = search.iter().filter(|domain| *domain != ".");
+        search.cloned().collect()
     }
 
     /// Where the names a sandbox's networks do not know are asked for.
@@ -142,7 +156,7 @@ mod tests {
         let none = ResolvConf::default();
         assert_eq!(
             ResolvConf::for_sandbox(&host, &none),
-            "nameserver 127.0.0.11\nsearch corp.example\noptions ndots:0\n"
+            ResolvConf::parse("nameserver 127.0.0.11\nsearch corp.example\noptions ndots:0")
         );
         let user = ResolvConf {
             search: vec![String::from(".")],
@@ -151,7 +165,11 @@ mod tests {
         };
         assert_eq!(
             ResolvConf::for_sandbox(&host, &user),
-            "nameserver 127.0.0.11\noptions ndots:2\n"
+            ResolvConf::parse("nameserver 127.0.0.11\noptions ndots:2")
+        );
+        assert_eq!(
+            ResolvConf::without_us(&host, &user),
+            ResolvConf::parse("nameserver 10.0.0.2\noptions ndots:2")
         );
     }
 

@@ -1,8 +1,8 @@
 //! Has names answered inside of containers, by the process that outlives the daemon.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use datapath_client::resolv_conf::ResolvConf;
@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Discovery {
     datapath: Datapath,
     reach: watch::Sender<Arc<Reach>>,
+    /// Containers in which the process was asked to answer.
+    answered: Mutex<BTreeSet<TaskId>>,
     _ends: DropGuard,
 }
 
@@ -44,6 +46,7 @@ impl Discovery {
         Self {
             datapath,
             reach,
+            answered: Mutex::default(),
             _ends: stop.drop_guard(),
         }
     }
@@ -73,6 +76,7 @@ impl Discovery {
         let (Ok(id), Ok(namespace)) = (sandbox.task.as_str().parse(), namespace) else {
             return;
         };
+        self.answered().insert(sandbox.task);
         let added = self.datapath.set_sandbox(id, Arc::new(namespace), view);
         match tokio::time::timeout(PATIENCE, added).await {
             Ok(Ok(_)) => {}
@@ -90,10 +94,24 @@ impl Discovery {
         let Ok(id) = task.as_str().parse() else {
             return;
         };
+        self.answered().remove(&task);
         let removed = tokio::time::timeout(PATIENCE, self.datapath.remove_sandbox(id)).await;
         if let Ok(Err(error)) = removed {
             tracing::warn!(%task, %error, "names are still answered in a container");
         }
+    }
+
+    /// Stops answering in all containers but those of these tasks.
+    pub(crate) async fn retain(&self, known: &BTreeSet<TaskId>) {
+        let gone: Vec<TaskId> = self.answered().difference(known).copied().collect();
+        for task in gone {
+            self.remove(task).await;
+        }
+    }
+
+    fn answered(&self) -> MutexGuard<'_, BTreeSet<TaskId>> {
+        // Nothing panics while it holds the lock; each change is a single one.
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends what a daemon before this one had answered and this one has not asked for again.

@@ -210,6 +210,7 @@ impl Networks {
         let retained = self.network.retain(known.clone()).await;
         let living = retained.map_err(|error| Error::temporary(&error))?;
         if let Some(discovery) = self.discovery() {
+            discovery.retain(known).await;
             for (sandbox, pid) in living {
                 let pid = i32::try_from(pid).unwrap_or_default();
                 let dns = dns(sandbox.task);

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use nft::Balancer;
-use nft::mesh::{Node, WayBack};
+use nft::mesh::{Node, Surroundings, WayBack};
 use types::TaskId;
 
 use super::Keeper;
@@ -20,7 +20,10 @@ use crate::view::View;
 pub(super) struct Filters {
     /// What follows from the view, and of which view it follows.
     balance: Option<(Arc<View>, Arc<Balance>)>,
+    /// `None` while the node needs no rules.
     node: Option<Node>,
+    /// Whether the kernel is known to hold no rules of the node.
+    is_bare: bool,
     sandboxes: BTreeMap<TaskId, Inside>,
     /// Whether the kernel cannot lead answers back, so that clients have to be hidden.
     hides_clients: bool,
@@ -122,6 +125,14 @@ impl Keeper {
             }
         }
         let ports = balance.node(sandboxes);
+        let nothing = Surroundings {
+            hides_clients: surroundings.hides_clients,
+            ..Surroundings::default()
+        };
+        if surroundings == nothing && ports.is_empty() {
+            return self.bare_node();
+        }
+        self.filters.is_bare = false;
         let node = match &mut self.filters.node {
             Some(node) if *node.surroundings() == surroundings && *node.ports() == ports => {
                 return Ok(());
@@ -133,6 +144,20 @@ impl Keeper {
                 .insert(Node::open_here(seed(view.node.as_str()))?),
         };
         node.replace(surroundings, ports).map(drop)
+    }
+
+    /// Takes the rules of the node away, whoever has made them: nothing needs them.
+    fn bare_node(&mut self) -> Result<(), nft::Error> {
+        if self.filters.is_bare {
+            return Ok(());
+        }
+        let mut node = match self.filters.node.take() {
+            Some(node) => node,
+            None => Node::open_here(0)?,
+        };
+        node.clear()?;
+        self.filters.is_bare = true;
+        Ok(())
     }
 
     /// Sets up the rules of a container that is being connected.

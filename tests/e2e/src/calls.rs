@@ -22,7 +22,7 @@ pub struct Who {
 }
 
 impl Who {
-    fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let field = |name: &str| {
             let mut words = text.split_ascii_whitespace();
             let value = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='));

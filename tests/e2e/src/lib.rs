@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: a lab or the reason there is none, and a seeded choice.
 
 pub mod calls;
+pub mod load;
 
 use harness::{Lab, LabOptions, Programs};
 

@@ -178,6 +178,14 @@ impl Lab {
         inside(&self.hub(), work)
     }
 
+    /// The same on a thread that goes on by itself.
+    pub fn stay_outside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> std::thread::JoinHandle<Result<T>> {
+        crate::net::stay_inside(&self.hub(), work)
+    }
+
     /// The hub's own addresses, as nodes see a client there.
     #[must_use]
     pub fn outside_addresses(&self) -> [IpAddr; 2] {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::process::Command;
+use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -47,12 +48,26 @@ pub(crate) fn within<T: Send>(
 ) -> Result<T> {
     std::thread::scope(|scope| {
         scope
-            .spawn(|| {
-                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-                    .context("moving into a network namespace")?;
-                work()
-            })
+            .spawn(|| move_into(namespace).and_then(|()| work()))
             .join()
             .expect("work inside a namespace does not panic")
     })
+}
+
+/// Runs `work` on a thread of its own that stays in the namespace of this name.
+pub(crate) fn stay_inside<T: Send + 'static>(
+    namespace: &str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> JoinHandle<Result<T>> {
+    let path = format!("/run/netns/{namespace}");
+    std::thread::spawn(move || {
+        let file = File::open(&path).with_context(|| format!("opening {path}"))?;
+        move_into(&file)?;
+        work()
+    })
+}
+
+fn move_into(namespace: &File) -> Result<()> {
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .context("moving into a network namespace")
 }

@@ -88,6 +88,24 @@ fn links(machine: &Machine) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn a_daemon_that_starts_changes_nothing_before_it_knows_what_was_told() {
+    let Some(mut machine) = Machine::new() else {
+        return;
+    };
+    machine.isolate();
+    // As a predecessor left it, and as nobody wants it any more.
+    let add = ["link", "add", "sw-in", "type", "bridge"];
+    let added = machine.in_network(move || Command::new("ip").args(add).status());
+    assert!(added.unwrap().success());
+    let executor = machine.executor();
+    executor.set_place(NodeId::from_number(3), vec!["192.0.2.1".parse().unwrap()]);
+    in_time(executor.retain(&[].into())).await.unwrap();
+    assert_eq!(links(&machine), ["sw-in"]);
+    executor.set_reach(Arc::default());
+    until("what nobody wants to go", || links(&machine).is_empty()).await;
+}
+
+#[tokio::test]
 async fn a_task_finds_its_addresses_and_names() {
     let Some(machine) = machine() else { return };
     let script = "ip -o addr | grep eth0 | grep -c -e 10.0.1.5/24 -e fd00:1::5/64

@@ -1,7 +1,9 @@
 //! Cuts the ties to the daemon that starts the process.
 
 use anyhow::{Context, Result};
-use rustix::process::{Resource, getrlimit, setrlimit, setsid};
+use rustix::process::{
+    DumpableBehavior, Resource, getrlimit, set_dumpable_behavior, setrlimit, setsid,
+};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -38,6 +40,8 @@ pub(super) fn detach(socket: &Path) -> Result<UnixStream> {
     rustix::thread::set_name(c"swarm-datapath")?;
     // Not allowed without the capability; then it is killed in its turn.
     let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ);
+    // It holds keys. Core dumps are forbidden by the daemon's limit already.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     // Each sandbox takes three descriptors, each question passed on another one.
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

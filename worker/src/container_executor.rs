@@ -131,6 +131,8 @@ impl ContainerExecutor {
 #[async_trait]
 impl Executor for ContainerExecutor {
     async fn describe(&self) -> Result<NodeDescription, executor::Error> {
+        // First, so that nobody who fails below is roused at once to try again.
+        let network = self.shared.networks.describe();
         let shared = Arc::clone(&self.shared);
         blocking(move || {
             let mut description = machine::describe(
@@ -138,7 +140,7 @@ impl Executor for ContainerExecutor {
                 shared.platform.clone(),
                 shared.engine_labels.clone(),
             )?;
-            description.network = shared.networks.describe();
+            description.network = network;
             Ok(description)
         })
         .await

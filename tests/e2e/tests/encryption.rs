@@ -376,4 +376,22 @@ fn a_swarm_that_encrypts_all_has_no_open_network() {
     );
     assert_eq!(capture.senders(VXLAN_PORT, |_| true), [] as [Ipv4Addr; 0]);
     assert_eq!(capture.holding(&secret), 0);
+
+    // With the last task of a network its ways to other nodes go.
+    lab.node(0)
+        .ctl(&["service", "rm", "plain", "public"])
+        .unwrap();
+    for node in lab.nodes() {
+        wait_for("the end of all tunnels", WAIT_MAX, || {
+            let links = ["-n", node.namespace(), "-o", "link"];
+            let links = Command::new("ip").args(links).output()?.stdout;
+            let links = String::from_utf8_lossy(&links).into_owned();
+            Ok(if links.contains(" sw-t") {
+                Err(links)
+            } else {
+                Ok(())
+            })
+        })
+        .unwrap();
+    }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use swarm_network::{Network, Options, Sandbox, View};
+use tunnel::PrivateKey;
 use types::network::{
     Affinity, EndpointMode, Network as NetworkObject, NetworkAttachment, NetworkDriver,
     NetworkSpec, PublishedPort, Subnet, VirtualIp,
@@ -178,6 +179,8 @@ pub(crate) struct Node {
     pub(crate) namespace: Namespace,
     pub(crate) data_path: Vec<IpAddr>,
     pub(crate) network: Option<Network>,
+    /// Its key for encrypted networks.
+    pub(crate) key: PrivateKey,
     dir: PathBuf,
 }
 
@@ -227,6 +230,7 @@ impl Lab {
                 namespace,
                 data_path,
                 network: None,
+                key: PrivateKey::generate(),
                 dir: dir.path().join(index.to_string()),
             });
         }
@@ -366,7 +370,7 @@ impl Lab {
             node: node.id,
             index: node.index,
             data_path: node.data_path.clone(),
-            wireguard_keys: vec![],
+            wireguard_keys: vec![node.key.public().0],
             alive: true,
         };
         let reach = Reach {

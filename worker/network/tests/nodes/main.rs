@@ -5,6 +5,7 @@
 )]
 
 mod clean;
+mod encrypted;
 mod lab;
 mod local;
 mod overlay;

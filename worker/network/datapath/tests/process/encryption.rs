@@ -1,5 +1,7 @@
 //! Encrypted networks go on whichever of the two processes is replaced, and end when told to.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 use crate::machine::{Daemon, Machine, PROGRAM, cannot_run, new_namespace, wait_until};
 use datapath::namespace::within;
 use datapath_client::TunnelStatus;

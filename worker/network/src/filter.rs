@@ -123,16 +123,15 @@ fn backends(view: &View) -> Backends {
     for task in view.reach.tasks.values() {
         for attachment in &task.attachments {
             let key = (task.service, attachment.network);
-            let is_passed_over = view.is_lost(task.node) && reachable.contains(&key);
+            // Not only out of rotation: flows of UDP, which nothing else would end, look for another.
+            if view.is_lost(task.node) && reachable.contains(&key) {
+                continue;
+            }
             let all = backends.entry(key).or_default();
             for address in &attachment.addresses {
                 let mut backend = Backend::new(address.addr());
                 // Out of rotation, but its connections go on.
-                backend.weight = if task.serving && !is_passed_over {
-                    task.weight.into()
-                } else {
-                    0
-                };
+                backend.weight = if task.serving { task.weight.into() } else { 0 };
                 backend.is_local = task.node == view.node;
                 // An address stands once: with the task that serves.
                 match all.iter_mut().find(|one| one.address == backend.address) {

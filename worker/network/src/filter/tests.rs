@@ -88,6 +88,19 @@ fn lost_nodes_are_passed_over_while_there_are_others() {
 }
 
 #[test]
+fn who_does_not_serve_keeps_its_flows_and_who_is_lost_does_not() {
+    let view = view(&[(1, true), (2, false), (3, true)]);
+    let known = |view: &View| {
+        let balance = Balance::of(view);
+        let services = &balance.by_network[&NetworkId::from_number(1)];
+        services.values().map(|to| to.backends.len()).sum::<usize>()
+    };
+    assert_eq!(known(&view), 3);
+    let lost = Arc::new([NodeId::from_number(3)].into());
+    assert_eq!(known(&view.with_lost(lost)), 2);
+}
+
+#[test]
 fn when_all_would_be_passed_over_nobody_is() {
     let elsewhere = [(2, true), (3, true), (4, false)];
     for (lost, expected) in [

@@ -20,6 +20,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Where tasks listen for each other in these tests.
 const PORT: u16 = 7777;
 
+/// More than any window of TCP.
+const BULK_BYTES: usize = 20_000_000;
+
 /// A text nothing else holds.
 fn marker(name: &str) -> String {
     let noise = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
@@ -93,7 +96,7 @@ fn vni(lab: &Lab, network: &str) -> Result<u32> {
 fn exchange(from: &Probe, to: &Probe, subnet: &str, text: &str) -> Result<()> {
     let to_address = SocketAddr::new(to.address_in(subnet)?, PORT);
     let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-    let mut received = [0; 256];
+    let mut received = vec![0; usize::from(u16::MAX)];
 
     let bind = |at: SocketAddr| {
         let socket = UdpSocket::bind(at)?;
@@ -238,7 +241,16 @@ fn an_encrypted_network_shows_nothing_whatever_is_killed() {
     let first_keys = keys(&lab, lab.node(2)).unwrap();
     // From the first moment on: what cannot be sealed yet waits or is lost.
     eventually_exchange(&sealed, SEALED, &secret);
-    let at = SocketAddr::new(sealed[1].address_in(SEALED).unwrap(), PORT + 1);
+    // Also what does not fit one packet: a datagram in parts, and as much as the kernel hands over
+    // at once.
+    all_exchange(&sealed, SEALED, &secret.repeat(100)).unwrap();
+    let address = sealed[1].address_in(SEALED).unwrap();
+    let bulk = format!("/bytes/{BULK_BYTES}");
+    let page = sealed[0]
+        .get(SocketAddr::new(address, WEB_PORT), &bulk)
+        .unwrap();
+    assert_eq!(page.len(), BULK_BYTES);
+    let at = SocketAddr::new(address, PORT + 1);
     let mut stream = Stream::open(&sealed[0], &sealed[1], at).unwrap();
     stream.echo(&secret).unwrap();
 

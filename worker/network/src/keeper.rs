@@ -437,7 +437,12 @@ impl Keeper {
                 let refused = refused
                     .iter()
                     .map(|Refusal { change, errno }| format!("{change}: {errno}"));
-                found.into_iter().chain(refused).collect::<Vec<_>>()
+                let missing = self.missing_devices();
+                found
+                    .into_iter()
+                    .chain(refused)
+                    .chain(missing)
+                    .collect::<Vec<_>>()
             }),
             None => Ok(Vec::new()),
         };

@@ -73,9 +73,22 @@ impl Keeper {
 
     /// Whether a device is still to come.
     pub(super) fn awaits_devices(&self) -> bool {
+        !self.missing_devices().is_empty()
+    }
+
+    /// Devices that are still to come, as differences: without them a network is closed.
+    pub(super) fn missing_devices(&self) -> Vec<String> {
         let carried = self.carried.borrow();
-        let mut networks = carried.iter().flat_map(|carried| &carried.networks);
-        networks.any(|network| !self.sealed.devices.contains(&network.vni))
+        let networks = carried.iter().flat_map(|carried| &carried.networks);
+        networks
+            .filter(|network| !self.sealed.devices.contains(&network.vni))
+            .map(|network| {
+                format!(
+                    "nobody carries encrypted packets of link {}",
+                    network.device
+                )
+            })
+            .collect()
     }
 
     /// Says what is to be carried, if that has changed.

@@ -4,8 +4,11 @@
 //! before by whoever wants to tell a user without a round through the group. The texts are for
 //! users: they say who stands in the way and what to do instead.
 
-use types::network::{NetworkDriver, PublishMode, PublishedPort};
-use types::{Network, NetworkId, Service, ServiceSpec};
+use std::net::SocketAddr;
+
+use types::network::{GOSSIP_PORT, NetworkDriver, Protocol, PublishMode, PublishedPort};
+use types::node::ManagerStatus;
+use types::{Cluster, Network, NetworkId, Service, ServiceSpec};
 
 use crate::holdings::{networks_overlap, ports_of};
 use crate::{RefusalReason, State};
@@ -59,6 +62,15 @@ impl State {
         if port.published_port == 0 {
             return Ok(());
         }
+        if let Some(purpose) = self.own_purpose(port) {
+            return Err((
+                RefusalReason::Conflict,
+                format!(
+                    "port {}/{} is used by the swarm itself, for {purpose}: publish another port",
+                    port.published_port, port.protocol
+                ),
+            ));
+        }
         let mut holders = self
             .holdings()
             .port_holders(port.protocol, port.published_port);
@@ -80,6 +92,29 @@ impl State {
                 port.published_port, port.protocol
             ),
         ))
+    }
+
+    /// What nodes use a port for among themselves. To publish it would cut them off from each
+    /// other, those too that have no task of the service.
+    fn own_purpose(&self, port: &PublishedPort) -> Option<&'static str> {
+        let number = port.published_port;
+        let serves = |status: &ManagerStatus| {
+            let address = status.addr.parse::<SocketAddr>();
+            address.is_ok_and(|address| address.port() == number)
+        };
+        let carries = |cluster: &Cluster| cluster.spec.network.data_path_port == number;
+        match port.protocol {
+            Protocol::Tcp => {
+                let mut managers = self.nodes().filter_map(|node| node.manager_status.as_ref());
+                managers.any(serves).then_some("managers")
+            }
+            Protocol::Udp if number == GOSSIP_PORT => Some("gossip between nodes"),
+            Protocol::Udp => {
+                let cluster = self.cluster().filter(|cluster| carries(cluster));
+                cluster.map(|_| "traffic between nodes")
+            }
+            Protocol::Sctp => None,
+        }
     }
 
     /// Whether a network can be stored: one ingress at most, no range of addresses twice.

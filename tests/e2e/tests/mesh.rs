@@ -191,3 +191,213 @@ fn from_containers_of_other_networks(lab: &mut Lab) {
         }
     }
 }
+
+#[test]
+fn ports_keep_to_what_was_asked() {
+    let Some(mut lab) = swarm_e2e::lab() else {
+        return;
+    };
+    lab.form_swarm(1, 2).unwrap();
+    let mut silent = Silent;
+    let mut story = Story::new(&mut lab, &mut silent, None);
+    story.wait_nodes_ready(3).unwrap();
+    story.load_images().unwrap();
+    a_range_and_refusals(&mut lab);
+    addresses_and_interfaces(&mut lab);
+    ports_of_one_node(&mut lab);
+    nearest_and_faithful(&mut lab);
+}
+
+/// A socket address of a node.
+fn at(lab: &Lab, node: usize, port: u16) -> SocketAddr {
+    SocketAddr::new(lab.node(node).address(), port)
+}
+
+fn at_v6(lab: &Lab, node: usize, port: u16) -> SocketAddr {
+    SocketAddr::new(lab.node(node).address_v6(), port)
+}
+
+/// Expects a command to fail, saying all of these words.
+#[track_caller]
+fn refused(node: &Node, line: &str, expected: &[&str]) {
+    let output = node.ctl_command(&words(line)).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{line} is accepted");
+    for word in expected {
+        assert!(
+            said.contains(word),
+            "{line} should mention {word:?}: {said}"
+        );
+    }
+}
+
+fn a_range_and_refusals(lab: &mut Lab) {
+    create(lab, "range", "1/1", "--publish 8100-8101:8080-8081");
+    settled_at(lab, at(lab, 2, 8100), 1);
+    // Nobody listens at the second port of the task.
+    assert!(lab.outside(|| calls::is_refused(at(lab, 2, 8101))).unwrap());
+    let node = lab.node(0);
+    let taken = ["8101/tcp", "service range"];
+    refused(node, "service create -d --publish 8101:80 web:1", &taken);
+    refused(
+        node,
+        "service create -d --publish mode=host,published=8101,target=80 web:1",
+        &taken,
+    );
+    for (port, purpose) in [
+        ("2377", "managers"),
+        ("7946", "gossip"),
+        ("4789", "traffic"),
+    ] {
+        let protocol = if port == "2377" { "tcp" } else { "udp" };
+        let line = format!("service create -d --publish {port}:80/{protocol} web:1");
+        refused(node, &line, &["the swarm itself", purpose]);
+    }
+    remove(lab, &["range"]);
+}
+
+fn addresses_and_interfaces(lab: &mut Lab) {
+    let address = lab.node(0).address();
+    let bound = format!("--publish published=8110,target=8080,host-ip={address}");
+    create(lab, "bound", "1/1", &bound);
+    let by = |interface: &str, port: u16| {
+        format!("--publish published={port},target=8080,interface={interface}")
+    };
+    create(lab, "limited", "1/1", &by("eth0", 8111));
+    create(lab, "elsewhere", "1/1", &by("eth7", 8112));
+    settled_at(lab, at(lab, 0, 8110), 1);
+    for node in 0..3 {
+        settled_at(lab, at(lab, node, 8111), 1);
+        settled_at(lab, at_v6(lab, node, 8111), 1);
+    }
+    let closed = [
+        at(lab, 1, 8110),
+        at_v6(lab, 0, 8110),
+        at(lab, 0, 8112),
+        at_v6(lab, 1, 8112),
+    ];
+    for at in closed {
+        assert!(lab.outside(|| calls::is_refused(at)).unwrap(), "{at}");
+    }
+    // Neither is wider inside: the node itself comes by no interface, and by another address.
+    let loopback = |port| SocketAddr::new([127, 0, 0, 1].into(), port);
+    for port in [8110, 8111] {
+        let is_closed = lab.node(0).inside(|| calls::is_refused(loopback(port)));
+        assert!(is_closed.unwrap(), "{port}");
+    }
+    let who = lab.node(2).inside(|| calls::who(at(lab, 0, 8110))).unwrap();
+    assert_eq!(who.client, lab.node(2).address());
+    remove(lab, &["bound", "limited", "elsewhere"]);
+}
+
+/// `mode=host`: on the nodes of its tasks, once on each.
+fn ports_of_one_node(lab: &mut Lab) {
+    let flags = "--mode global --constraint node.hostname!=n1 --publish mode=host,published=8120,\
+                 target=8080 --publish mode=host,published=8120,target=8080,protocol=udp";
+    create(lab, "hosted", "2/2", flags);
+    let [client, client_v6] = lab.outside_addresses();
+    for node in [1, 2] {
+        let name = lab.node(node).name().to_owned();
+        settled_at(lab, at(lab, node, 8120), 1);
+        for (at, client) in [
+            (at(lab, node, 8120), client),
+            (at_v6(lab, node, 8120), client_v6),
+        ] {
+            for call in [calls::who as Call, calls::who_by_udp] {
+                let who = lab.outside(|| call(at));
+                let who = who.with_context(|| at.to_string()).unwrap();
+                assert_eq!(who.client, client, "at {at}");
+                assert!(who.host.starts_with(&format!("{name}/")), "{who:?}");
+            }
+        }
+        let own = SocketAddr::new([127, 0, 0, 1].into(), 8120);
+        lab.node(node).inside(|| calls::who(own)).unwrap();
+        // From its own container, which comes back to itself, and from the other node.
+        let pid = lab.node(node).pids_of("web").unwrap()[0];
+        let itself = at(lab, node, 8120);
+        let who = lab.node(node).inside_of(pid, || calls::who(itself));
+        who.context("a container calling its own port").unwrap();
+    }
+    assert!(lab.outside(|| calls::is_refused(at(lab, 0, 8120))).unwrap());
+    // Where a task has the port, there is no room for another service's.
+    let flags = "--constraint node.hostname==n2 --publish mode=host,published=8120,target=8080";
+    let line = format!("service create -d --name second {flags} web:1");
+    lab.node(0).ctl(&words(&line)).unwrap();
+    settled("the second service to wait for the port", || {
+        let tasks = ["service", "ps", "--no-trunc", "second"];
+        let text = lab.node(0).ctl(&tasks)?;
+        ensure!(text.contains("Pending") && text.contains("port"), "{text}");
+        Ok(())
+    });
+    // A neighbour of the same node is called at the node, and nowhere else.
+    let flags = "--constraint node.hostname==n2 --publish mode=host,published=8121,target=8080";
+    let before = lab.node(1).pids_of("web").unwrap();
+    create(lab, "neighbour", "1/1", flags);
+    let (node, pid) = (lab.node(1), before[0]);
+    for at in [at(lab, 1, 8121), at_v6(lab, 1, 8121)] {
+        let who = node.inside_of(pid, || calls::who(at));
+        who.with_context(|| format!("a neighbour at {at}")).unwrap();
+    }
+    let now = node.pids_of("web").unwrap();
+    let other = *now.iter().find(|pid| !before.contains(pid)).unwrap();
+    let direct = SocketAddr::new(outer_address(node, other), 8080);
+    let reached = node.inside_of(pid, || {
+        let limit = Duration::from_millis(500);
+        Ok(std::net::TcpStream::connect_timeout(&direct, limit).is_ok())
+    });
+    assert!(!reached.unwrap(), "{direct} is open to neighbours");
+    remove(lab, &["hosted", "second", "neighbour"]);
+    settled("the port to be closed", || {
+        ensure!(lab.outside(|| calls::is_refused(at(lab, 1, 8120)))?, "open");
+        Ok(())
+    });
+}
+
+/// A container's address on the bridge it reaches the world by.
+fn outer_address(node: &Node, pid: u32) -> IpAddr {
+    let address = node.inside_of(pid, || {
+        let probe = std::net::UdpSocket::bind("0.0.0.0:0")?;
+        // Nothing is sent: the kernel only chooses where it would be sent from.
+        probe.connect("192.0.2.1:9")?;
+        Ok(probe.local_addr()?.ip())
+    });
+    address.unwrap()
+}
+
+/// Tasks of the same node first, and clients that keep to their task.
+fn nearest_and_faithful(lab: &mut Lab) {
+    let flags = "--mode global --publish published=8130,target=8080,prefer-local";
+    create(lab, "near", "3/3", flags);
+    create(
+        lab,
+        "faithful",
+        "4/4",
+        "--replicas 4 --affinity source-ip --publish 8131:8080",
+    );
+    for node in 0..3 {
+        let name = format!("{}/", lab.node(node).name());
+        for at in [at(lab, node, 8130), at_v6(lab, node, 8130)] {
+            settled_at(lab, at, 1);
+            let who = lab.outside(|| calls::who(at)).unwrap();
+            assert!(who.host.starts_with(&name), "{who:?} answers at {at}");
+        }
+    }
+    let clients = lab.more_outside_addresses(12).unwrap();
+    let mut tasks = BTreeSet::new();
+    for client in clients {
+        // A node that has not heard of all tasks yet may choose another one.
+        let task = settled("one task for one client", || {
+            let mut hosts = BTreeSet::new();
+            for at in (0..3).map(|node| at(lab, node, 8131)) {
+                for _ in 0..2 {
+                    hosts.insert(lab.outside(|| calls::who_from(client, at))?.host);
+                }
+            }
+            ensure!(hosts.len() == 1, "{client}: {hosts:?}");
+            Ok(hosts.pop_first().unwrap())
+        });
+        tasks.insert(task);
+    }
+    assert!(tasks.len() > 1, "all clients have one task");
+    remove(lab, &["near", "faithful"]);
+}

@@ -192,6 +192,23 @@ impl Lab {
         [Ipv4Addr::new(10, 77, 0, HUB).into(), address_v6(HUB).into()]
     }
 
+    /// Gives the hub this many more addresses, for as many clients.
+    ///
+    /// # Errors
+    /// When there is no room for them.
+    pub fn more_outside_addresses(&self, count: u8) -> Result<Vec<IpAddr>> {
+        let first = (HUB - 1).checked_sub(count);
+        let first = first.context("more addresses than the network has")?;
+        (first..HUB - 1)
+            .map(|number| {
+                let address = Ipv4Addr::new(10, 77, 0, number);
+                let text = format!("{address}/24");
+                ip(&["-n", &self.hub(), "addr", "add", &text, "dev", "br0"])?;
+                Ok(address.into())
+            })
+            .collect()
+    }
+
     /// Makes a swarm: the first node inits, the next `managers - 1` join as managers, the rest as
     /// workers.
     ///

@@ -247,7 +247,10 @@ fn ports(inputs: Inputs<'_>, sandbox: &Sandbox, mac: Mac, state: &mut State) {
                 mac: None,
                 mtu,
                 is_up: true,
-                port: Some(Port::container(name.clone(), *is_isolated)),
+                port: Some(Port {
+                    reflects: !subnets.is_empty(),
+                    ..Port::container(name.clone(), *is_isolated)
+                }),
             },
         );
         // Who is here is nowhere else, whatever managers say.

@@ -24,6 +24,8 @@ pub(crate) fn set_up(namespace: &OwnedFd, sandbox: &Sandbox, mtus: &[u32]) -> io
         let mut socket = Socket::open()?;
         let links = observe::links(&mut socket)?;
         let mut steps = Vec::new();
+        // Our own interfaces have it wherever the kernel has.
+        let has_ipv6 = std::fs::exists("/proc/sys/net/ipv6")?;
         for (interface, mtu) in sandbox.interfaces.iter().zip(mtus) {
             let name = LinkName::existing(&interface.name);
             let index = links
@@ -31,7 +33,8 @@ pub(crate) fn set_up(namespace: &OwnedFd, sandbox: &Sandbox, mtus: &[u32]) -> io
                 .find(|(_, found, _)| *found == name)
                 .map(|link| link.0);
             let missing = || io::Error::new(io::ErrorKind::NotFound, interface.name.clone());
-            steps.extend(requests(interface, index.ok_or_else(missing)?, *mtu));
+            let all = requests(interface, index.ok_or_else(missing)?, *mtu);
+            steps.extend(all.into_iter().filter(|one| has_ipv6 || !one.is_ipv6()));
         }
         let mut failed = socket.execute(&steps)?;
         // What is there already stays.
@@ -101,6 +104,22 @@ fn set_namespace_parameters() -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
         result => result,
     }
+}
+
+/// Whether the calling thread's namespace lets links have IPv6: the kernel may lack it, and an
+/// administrator may have switched it off.
+pub(crate) fn has_ipv6() -> bool {
+    let off = std::fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6");
+    off.is_ok_and(|off| off.trim() == "0")
+}
+
+/// Whether the packet filter of the calling thread's namespace sees what bridges pass on, in both
+/// families: `br_netfilter`, which Docker and Kubernetes need.
+pub(crate) fn filters_bridged() -> bool {
+    ["iptables", "ip6tables"].iter().all(|family| {
+        let path = format!("/proc/sys/net/bridge/bridge-nf-call-{family}");
+        std::fs::read_to_string(path).is_ok_and(|on| on.trim() == "1")
+    })
 }
 
 /// Has the machine pass packets between its links, in the namespace of the calling thread.

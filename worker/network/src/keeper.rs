@@ -18,6 +18,7 @@ use types::network::{NetworkAttachment, PublishedPort};
 
 use crate::counters::Counters;
 use crate::desired::{Inputs, Sealed, desired};
+use crate::inside;
 use crate::machine::{Inside, Machine, Refusal};
 use crate::mtu::{MTU_DEFAULT, Underlay, path};
 use crate::namespace;
@@ -250,7 +251,14 @@ impl Keeper {
     /// What the kernel should hold, for these containers.
     fn desired(&self, view: &View, living: &[Record]) -> State {
         let sandboxes: Vec<&Sandbox> = living.iter().map(|record| &record.sandbox).collect();
-        desired(self.inputs(view, &sandboxes))
+        let mut desired = desired(self.inputs(view, &sandboxes));
+        if !inside::has_ipv6() {
+            desired.without_ipv6();
+        }
+        if inside::filters_bridged() {
+            desired.without_isolation();
+        }
+        desired
     }
 
     fn inputs<'a>(&'a self, view: &'a View, sandboxes: &'a [&'a Sandbox]) -> Inputs<'a> {

@@ -170,6 +170,7 @@ pub(crate) fn set_port(index: u32, port: &Port) -> Request {
         InfoBridgePort::BroadcastFlood(port.floods),
         InfoBridgePort::NeighSupress(port.is_answered_for),
         InfoBridgePort::Isolated(port.is_isolated),
+        InfoBridgePort::HairpinMode(port.reflects),
     ];
     let mut message = LinkMessage::default();
     message.header.index = index;

@@ -189,6 +189,7 @@ fn port(bridge: &LinkName, flags: &[InfoBridgePort]) -> Port {
             InfoBridgePort::BroadcastFlood(on) => broadcast = *on,
             InfoBridgePort::NeighSupress(on) => port.is_answered_for = *on,
             InfoBridgePort::Isolated(on) => port.is_isolated = *on,
+            InfoBridgePort::HairpinMode(on) => port.reflects = *on,
             _ => {}
         }
     }

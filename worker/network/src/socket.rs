@@ -37,6 +37,20 @@ pub(crate) struct Request {
     pub(crate) flags: u16,
 }
 
+impl Request {
+    /// Whether it is about addresses of IPv6.
+    pub(crate) fn is_ipv6(&self) -> bool {
+        let family = match &self.message {
+            RouteNetlinkMessage::NewAddress(message) => message.header.family,
+            RouteNetlinkMessage::NewRoute(message) => message.header.address_family,
+            RouteNetlinkMessage::NewRule(message) => message.header.family,
+            RouteNetlinkMessage::NewNeighbour(message) => message.header.family,
+            _ => return false,
+        };
+        family == netlink_packet_route::AddressFamily::Inet6
+    }
+}
+
 /// A routing socket.
 #[derive(Debug)]
 pub(crate) struct Socket {

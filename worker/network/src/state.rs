@@ -116,6 +116,25 @@ pub(crate) struct State {
     pub(crate) neighbours: BTreeMap<(LinkName, IpAddr), Mac>,
 }
 
+impl State {
+    /// Leaves it to the packet filter to keep containers apart, where it sees what bridges pass on:
+    /// it tells those that call each other's published ports.
+    pub(crate) fn without_isolation(&mut self) {
+        for link in self.links.values_mut() {
+            if let Some(port) = &mut link.port {
+                port.is_isolated = false;
+            }
+        }
+    }
+
+    /// Leaves out what a machine without IPv6 refuses.
+    pub(crate) fn without_ipv6(&mut self) {
+        self.addresses
+            .retain(|(_, address)| address.addr().is_ipv4());
+        self.neighbours.retain(|(_, address), _| address.is_ipv4());
+    }
+}
+
 /// A link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
@@ -153,6 +172,9 @@ pub(crate) struct Port {
     pub(crate) is_answered_for: bool,
     /// Whether it reaches only ports that are not isolated, which is the machine itself.
     pub(crate) is_isolated: bool,
+    /// Whether what came in here may go out here again: a container calls its own port of the node
+    /// where the kernel passes translated packets on without routing them (`br_netfilter`).
+    pub(crate) reflects: bool,
     pub(crate) learns: bool,
 }
 
@@ -164,6 +186,7 @@ impl Port {
             floods: true,
             is_answered_for: false,
             is_isolated,
+            reflects: false,
             learns: false,
         }
     }
@@ -175,6 +198,7 @@ impl Port {
             floods: false,
             is_answered_for: true,
             is_isolated: false,
+            reflects: false,
             learns: false,
         }
     }

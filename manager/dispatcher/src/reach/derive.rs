@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use proto::objects;
-use store::{Holder, State};
+use store::State;
 use types::network::{NetworkAttachment, PublishMode};
 use types::node::NodeState;
 use types::reach::{NetworkSettings, Peer, ServiceEndpoint, TaskEndpoint};
 use types::{Meta, Network, NetworkId, Node, NodeId, Service, ServiceId, Task, TaskId, TaskState};
 
 /// Networks of the store a node takes part in: those of its tasks, with the configurations they
-/// come from, and ingress while anything is published there.
+/// come from, and ingress while anything is published there or ends there.
 pub(crate) fn interest(state: &State, node: NodeId) -> BTreeSet<NetworkId> {
     let tasks = state.tasks_on_node(node).filter(|task| is_there(task));
     let attached = tasks.flat_map(|task| &task.attachments);
@@ -30,10 +30,10 @@ pub(crate) fn interest(state: &State, node: NodeId) -> BTreeSet<NetworkId> {
     on
 }
 
-/// Whether any service publishes a port on this network, which is ingress then.
-fn is_published(state: &State, ingress: NetworkId) -> bool {
-    let mut held = state.holdings().addresses(ingress);
-    held.any(|(_, holder)| matches!(holder, Holder::Service(_)))
+/// Whether any service publishes a port on this network, which is ingress then, or a task of one
+/// that did is still ending: what clients began through a node goes on through that node.
+pub(super) fn is_published(state: &State, ingress: NetworkId) -> bool {
+    state.holdings().addresses(ingress).next().is_some()
 }
 
 /// Whether a network is the one that carries published ports.

@@ -7,7 +7,7 @@ use types::node::NodeState;
 use types::{NetworkId, Node, NodeId, Service, Task};
 
 use super::DirtyReach;
-use super::derive::{asked, is_there};
+use super::derive::{asked, is_published, is_there};
 
 /// Records to look at again, for whoever takes part in one of some networks.
 #[derive(Debug, Default)]
@@ -53,7 +53,15 @@ impl Marked {
 pub(crate) fn concerns(change: &Change, state: &State) -> Vec<Marked> {
     let (old, new) = (change.old.as_ref(), change.new.as_ref());
     match change.object() {
-        Object::Task(_) => task(task_of(old), task_of(new)),
+        Object::Task(_) => {
+            let (old, new) = (task_of(old), task_of(new));
+            let mut marked = task(old, new);
+            marked.extend(everybody(
+                is_last_on_ingress(old, new, state),
+                Mark::Interest,
+            ));
+            marked
+        }
         Object::Service(_) => service(service_of(old), service_of(new), state),
         Object::Network(network) => {
             let mark = |mark| Marked {
@@ -148,6 +156,18 @@ fn task(old: Option<&Task>, new: Option<&Task>) -> Vec<Marked> {
     marked
 }
 
+/// Whether this was the last task that ended on ingress, with no service there either.
+fn is_last_on_ingress(old: Option<&Task>, new: Option<&Task>, state: &State) -> bool {
+    let Some(ingress) = state.ingress().map(|network| network.id) else {
+        return false;
+    };
+    let holds = |task: &Task| {
+        let mut places = task.attachments.iter();
+        !task.status.state.is_terminal() && places.any(|place| place.network == ingress)
+    };
+    old.is_some_and(holds) && !new.is_some_and(holds) && !is_published(state, ingress)
+}
+
 fn service(old: Option<&Service>, new: Option<&Service>, state: &State) -> Vec<Marked> {
     if let (Some(old), Some(new)) = (old, new)
         && old.endpoint == new.endpoint
@@ -170,7 +190,8 @@ fn service(old: Option<&Service>, new: Option<&Service>, state: &State) -> Vec<M
         let vips = service.map(|service| &service.endpoint.virtual_ips);
         vips.is_some_and(|vips| vips.iter().any(|vip| Some(vip.network) == ingress))
     };
-    // The first and the last one that publishes brings every node in, and out again.
+    // The first and the last one that publishes brings every node in, and out again: with the
+    // last of its tasks, if some are still ending.
     let mut marked = everybody(on_ingress(old) != on_ingress(new), Mark::Interest);
     marked.push(Marked {
         networks,

@@ -406,9 +406,14 @@ fn assert_only(state: &State, node: NodeId, on: &BTreeSet<NetworkId>, known: &Kn
     let mut networks: BTreeSet<NetworkId> = here
         .flat_map(|task| task.attachments.iter().map(|place| place.network))
         .collect();
-    let mut vips = state.services().flat_map(|s| &s.endpoint.virtual_ips);
+    let vips = state.services().flat_map(|s| &s.endpoint.virtual_ips);
+    let vips = vips.map(|vip| vip.network);
+    let ending = state
+        .tasks()
+        .filter(|task| !task.status.state.is_terminal());
+    let ending = ending.flat_map(|task| task.attachments.iter().map(|place| place.network));
     let ingress = NetworkId::from_number(INGRESS);
-    if vips.any(|vip| vip.network == ingress) {
+    if vips.chain(ending).any(|network| network == ingress) {
         networks.insert(ingress);
     }
     assert_eq!(*on, networks);

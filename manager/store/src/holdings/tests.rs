@@ -208,6 +208,55 @@ fn a_successor_goes_on_after_the_address_given_last() {
     assert_eq!(world.0.holdings(), &Holdings::default());
 }
 
+fn node(id: u128) -> Node {
+    Node {
+        id: NodeId::from_number(id),
+        meta: Meta::default(),
+        spec: NodeSpec::default(),
+        role: NodeRole::Worker,
+        description: None,
+        status: NodeStatus::default(),
+        manager_status: None,
+        network_index: 0,
+        certificate: types::node::NodeCertificate::default(),
+    }
+}
+
+#[test]
+fn ports_of_the_swarm_itself_are_not_published() {
+    let mut world = World::new();
+    let mut ingress = network(9, "ingress", "10.0.0.0/24");
+    ingress.spec.ingress = true;
+    let mut manager = node(1);
+    manager.manager_status = Some(types::node::ManagerStatus {
+        raft_id: 1,
+        addr: "192.0.2.1:2377".to_owned(),
+    });
+    world.make(vec![ingress.into(), manager.into()]);
+    for (number, protocol, purpose) in [
+        (2377, Protocol::Tcp, Some("managers")),
+        (2377, Protocol::Udp, None),
+        (7946, Protocol::Udp, Some("gossip between nodes")),
+        (7946, Protocol::Tcp, None),
+    ] {
+        let mut port = published(number, 80, PublishMode::Ingress);
+        port.protocol = protocol;
+        let asked = service(
+            u128::from(number) * 2 + u128::from(protocol == Protocol::Udp),
+            &[],
+            vec![port],
+        );
+        let created = world.apply(vec![Action::Create(asked.into())]);
+        let refusal = purpose.map(|purpose| {
+            format!(
+                "port {number}/{protocol} is used by the swarm itself, for {purpose}: publish \
+                 another port"
+            )
+        });
+        assert_eq!(created.err().map(|refusal| refusal.object), refusal);
+    }
+}
+
 #[test]
 fn a_port_has_one_service() {
     use PublishMode::{Host, Ingress};
@@ -400,17 +449,6 @@ fn a_network_in_use_stays() {
 #[test]
 fn every_node_has_an_index_of_its_own() {
     let mut world = World::new();
-    let node = |id| Node {
-        id: NodeId::from_number(id),
-        meta: Meta::default(),
-        spec: NodeSpec::default(),
-        role: NodeRole::Worker,
-        description: None,
-        status: NodeStatus::default(),
-        manager_status: None,
-        network_index: 0,
-        certificate: types::node::NodeCertificate::default(),
-    };
     world.make(vec![node(5).into(), node(3).into(), node(7).into()]);
     let index = |world: &World, id| {
         let node = world.0.node(NodeId::from_number(id));

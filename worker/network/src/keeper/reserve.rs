@@ -50,7 +50,9 @@ impl Keeper {
         let host_ports = self.host_ports(host_ports)?;
         let needs_way_out = networks.iter().any(|(network, _)| leads_out(network));
         let outbound = if needs_way_out || (networks.is_empty() && !host_ports.is_empty()) {
-            let has_ipv6 = networks.iter().any(|(network, _)| network.spec.ipv6);
+            // Whoever calls a port of the node comes by either family.
+            let has_ipv6 =
+                !host_ports.is_empty() || networks.iter().any(|(network, _)| network.spec.ipv6);
             self.give_outbound(has_ipv6, &view)?
         } else {
             Vec::new()

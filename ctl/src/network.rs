@@ -1,5 +1,6 @@
 //! Networks of the swarm.
 
+mod connect;
 mod create;
 mod inspect;
 mod ls;
@@ -14,7 +15,9 @@ use crate::error::Error;
 /// What can be done to networks.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    Connect(connect::Connect),
     Create(create::Create),
+    Disconnect(connect::Disconnect),
     Inspect(inspect::Inspect),
     #[command(alias = "list")]
     Ls(ls::Ls),
@@ -26,7 +29,9 @@ pub(crate) enum Verb {
 impl Verb {
     pub(crate) async fn run(self, host: &Host) -> Result<(), Error> {
         match self {
+            Self::Connect(command) => command.run(host).await,
             Self::Create(command) => command.run(host).await,
+            Self::Disconnect(command) => command.run(host).await,
             Self::Inspect(command) => command.run(host).await,
             Self::Ls(command) => command.run(host).await,
             Self::Prune(command) => command.run(host).await,

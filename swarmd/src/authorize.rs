@@ -91,6 +91,8 @@ pub const RULES: &[Rule] = &[
     ("/swarm.control.v1.Control/ListNetworks", LOOK),
     ("/swarm.control.v1.Control/GetNetwork", LOOK),
     ("/swarm.control.v1.Control/RemoveNetwork", CHANGE),
+    ("/swarm.control.v1.Control/ConnectNetwork", CHANGE),
+    ("/swarm.control.v1.Control/DisconnectNetwork", CHANGE),
     ("/swarm.daemon.v1.Daemon/GetStatus", LOCAL),
     ("/swarm.daemon.v1.Daemon/Init", LOCAL),
     ("/swarm.daemon.v1.Daemon/Join", LOCAL),

@@ -1,6 +1,8 @@
 //! Drives one task: makes its container from image and spec, finds it again, watches and ends it.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use container::control::Phase;
@@ -22,6 +24,9 @@ use crate::records::Record;
 
 /// Exit code of a container that the kernel ended for want of memory: 128 + SIGKILL.
 const OOM_EXIT_CODE: i32 = 137;
+
+/// Between two tries to put a running container on another network.
+const ADJUST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Drives one task.
 pub(crate) struct ContainerController {
@@ -62,7 +67,8 @@ impl ContainerController {
 #[async_trait]
 impl Controller for ContainerController {
     async fn update(&self, task: Arc<Task>) -> Result<(), Error> {
-        // Of a container that is there, only the grace period of its stop can still change.
+        // Of a container that is there, the grace period of its stop can still change, and the
+        // networks it is on, which is seen to while it is waited for.
         *lock(&self.inner.task) = task;
         Ok(())
     }
@@ -128,15 +134,17 @@ impl Controller for ContainerController {
             return Err(self.inner.gone());
         };
         // As long as nobody knows better, the container runs, and works.
-        let ended = container.wait();
-        let exit = match self.inner.probe().await {
-            None => ended.await,
-            Some(probe) => tokio::select! {
-                exit = ended => exit,
-                why = probe.until_unhealthy(&container) => {
-                    return Err(self.end_unhealthy(&why).await?);
-                }
-            },
+        let probe = self.inner.probe().await;
+        let unhealthy = async {
+            match &probe {
+                None => std::future::pending().await,
+                Some(probe) => probe.until_unhealthy(&container).await,
+            }
+        };
+        let exit = tokio::select! {
+            exit = container.wait() => exit,
+            never = self.inner.keep_connected(&container) => match never {},
+            why = unhealthy => return Err(self.end_unhealthy(&why).await?),
         };
         let exit = exit.map_err(passing)?;
         self.inner.note_exit(&exit);
@@ -304,6 +312,27 @@ impl Inner {
             networks.attach(&sandbox, container.pid(), dns).await?;
         }
         Ok(())
+    }
+
+    /// Puts a container that runs on the networks its task is on by now. The agent waits anew for a
+    /// task that has changed, which is how a change comes here.
+    async fn keep_connected(&self, container: &Container) -> Infallible {
+        let task = self.task();
+        let mut told = String::new();
+        loop {
+            let networks = &self.shared.networks;
+            match networks.adjust(&task, container.pid()).await {
+                Ok(()) => return std::future::pending().await,
+                Err(error) => {
+                    let text = error.to_string();
+                    if text != told {
+                        tracing::warn!(task = %self.id, error = text, "networks were not changed");
+                        told = text;
+                    }
+                }
+            }
+            tokio::time::sleep(ADJUST_PAUSE).await;
+        }
     }
 
     /// Takes a container that has ended off its networks; `remove` tries again what fails here.

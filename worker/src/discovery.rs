@@ -168,15 +168,30 @@ pub(crate) fn records(reach: &Reach) -> BTreeMap<NetworkId, NetworkRecords> {
 
 fn records_of(network: &Network, reach: &Reach) -> NetworkRecords {
     let mut sets: BTreeMap<String, RecordSet> = BTreeMap::new();
-    for service in reach.services.values() {
+    // A name that leads nowhere here would hide the one in another network.
+    let on_it = |service: &&Arc<ServiceEndpoint>| is_on(network.id, service);
+    for service in reach.services.values().filter(on_it) {
         let set = service_set(network.id, service);
         sets.insert(set.owner.clone(), set);
     }
     for task in reach.tasks.values() {
-        let Some(record) = task_record(network.id, task) else {
+        let Some(mut record) = task_record(network.id, task) else {
             continue;
         };
         let owner = task.service.to_string();
+        let service = reach.services.get(&task.service);
+        if service.is_none_or(|service| !is_on(network.id, service)) {
+            // Connected by itself: so are its aliases.
+            let places = task.attachments.iter();
+            let here = places.filter(|place| place.network == network.id);
+            record
+                .names
+                .extend(here.flat_map(|place| place.aliases.iter().cloned()));
+        }
+        if let Some(service) = service.filter(|one| one.mode == EndpointMode::Dnsrr) {
+            let set = service_set(network.id, service);
+            sets.entry(owner.clone()).or_insert(set);
+        }
         let set = sets.entry(owner.clone()).or_insert_with(|| RecordSet {
             owner,
             version: 0,
@@ -194,6 +209,14 @@ fn records_of(network: &Network, reach: &Reach) -> NetworkRecords {
         name: network.spec.name.clone(),
         sets: sets.collect(),
     }
+}
+
+/// Whether a service is on a network by its own: one that clients spread over themselves shows it
+/// by its tasks alone.
+fn is_on(network: NetworkId, service: &ServiceEndpoint) -> bool {
+    let mut addresses = service.virtual_ips.iter();
+    let mut aliases = service.aliases.iter();
+    addresses.any(|one| one.network == network) || aliases.any(|(of, _)| *of == network)
 }
 
 fn service_set(network: NetworkId, service: &ServiceEndpoint) -> RecordSet {

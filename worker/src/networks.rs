@@ -9,7 +9,7 @@ use container::spec::{Dns, HostEntry};
 use datapath_client::resolv_conf::ResolvConf;
 use datapath_client::{Datapath, ProgramSource};
 use executor::Error;
-use network::{DEFAULT_BRIDGE, Network, Sandbox, View};
+use network::{Adjusted, DEFAULT_BRIDGE, Network, Sandbox, View};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -188,6 +188,28 @@ impl Networks {
             discovery.add(sandbox, pid, dns).await;
         }
         Ok(())
+    }
+
+    /// Puts a task whose container runs on the networks it is on by now, and has names answered
+    /// there.
+    pub(crate) async fn adjust(&self, task: &Task, pid: i32) -> Result<(), Error> {
+        let places = attachments(task);
+        let dns = &task.spec.container.dns;
+        match self.network.adjust(task.id, places.clone()).await {
+            Ok(Adjusted::Same) => Ok(()),
+            Ok(Adjusted::Unknown) if places.is_empty() => Ok(()),
+            Ok(Adjusted::Unknown) => {
+                let reserved = self.network.reserve(task.id, places, Vec::new()).await;
+                self.attach(&reserved.map_err(refused)?, pid, dns).await
+            }
+            Ok(Adjusted::Changed(sandbox)) => {
+                if let Some(discovery) = self.discovery() {
+                    discovery.add(&sandbox, pid, dns).await;
+                }
+                Ok(())
+            }
+            Err(error) => Err(refused(error)),
+        }
     }
 
     /// Takes a task off its networks. Nothing to do is success.

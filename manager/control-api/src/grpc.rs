@@ -438,6 +438,23 @@ impl Control for ControlService {
         let removed = network::remove(&self.api, request.get_ref()).await?;
         Ok(Response::new(removed))
     }
+
+    async fn connect_network(
+        &self,
+        request: Request<wire::ConnectNetworkRequest>,
+    ) -> Answer<wire::ConnectNetworkResponse> {
+        let connected = network::connect(&self.api, request.into_inner()).await?;
+        Ok(Response::new(connected))
+    }
+
+    async fn disconnect_network(
+        &self,
+        request: Request<wire::DisconnectNetworkRequest>,
+    ) -> Answer<wire::DisconnectNetworkResponse> {
+        let wire::DisconnectNetworkRequest { network, task } = request.get_ref();
+        self.api.disconnect_network(network, task).await?;
+        Ok(Response::new(wire::DisconnectNetworkResponse {}))
+    }
 }
 
 fn required<T>(field: &str, value: Option<T>) -> Result<T, Error> {

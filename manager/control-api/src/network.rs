@@ -1,5 +1,6 @@
 //! Making, reading and removing networks.
 
+mod connect;
 mod target;
 mod view;
 
@@ -11,6 +12,7 @@ use types::{Meta, Network, NetworkId, NetworkSpec};
 
 use crate::{ControlApi, Error, key, validate};
 
+pub use connect::Connection;
 pub(crate) use target::resolve;
 pub use view::{NetworkDetails, NetworkPeer, NetworkService, NetworkTask, NetworkView, SubnetUse};
 

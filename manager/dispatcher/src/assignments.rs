@@ -99,6 +99,7 @@ fn is_same_assignment(a: &Task, b: &Task) -> bool {
         && a.slot == b.slot
         && a.service_id == b.service_id
         && a.service_name == b.service_name
+        && a.attachments == b.attachments
         && (Arc::ptr_eq(&a.spec, &b.spec) || a.spec == b.spec)
         // Given up by the managers, not ended by the agent.
         && (a.status.state == TaskState::Orphaned) == (b.status.state == TaskState::Orphaned)

@@ -90,6 +90,8 @@ impl Step {
                 self.task_allocate(*task, attachments, host_ports, status);
                 Ok(())
             }
+            Action::TaskConnect { task, place } => self.task_connect(*task, place),
+            Action::TaskDisconnect { task, network } => self.task_disconnect(*task, *network),
             Action::ServiceEndpoint { service, endpoint } => {
                 self.service_endpoint(*service, endpoint);
                 Ok(())
@@ -286,6 +288,29 @@ impl Step {
                 self.note_given(attachment.network, *net);
             }
         }
+    }
+
+    fn task_connect(&mut self, id: TaskId, place: &NetworkAttachment) -> Checked {
+        self.state.check_connection(id, place)?;
+        if let Some(task) = self.state.task(id) {
+            let mut task = Task::clone(task);
+            task.attachments.push(place.clone());
+            self.put_task(task);
+        }
+        for net in &place.addresses {
+            self.note_given(place.network, *net);
+        }
+        Ok(())
+    }
+
+    fn task_disconnect(&mut self, id: TaskId, network: NetworkId) -> Checked {
+        self.state.check_disconnection(id, network)?;
+        if let Some(task) = self.state.task(id) {
+            let mut task = Task::clone(task);
+            task.attachments.retain(|place| place.network != network);
+            self.put_task(task);
+        }
+        Ok(())
     }
 
     fn service_endpoint(&mut self, id: ServiceId, endpoint: &Endpoint) {

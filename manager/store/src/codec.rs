@@ -236,6 +236,14 @@ fn action_to_wire(action: &Action) -> wire::Action {
             host_ports: host_ports.iter().map(Into::into).collect(),
             status: Some(status.into()),
         }),
+        Action::TaskConnect { task, place } => Wire::TaskConnect(wire::TaskConnection {
+            task_id: task.to_string(),
+            place: Some(place.into()),
+        }),
+        Action::TaskDisconnect { task, network } => Wire::TaskDisconnect(wire::TaskDisconnection {
+            task_id: task.to_string(),
+            network_id: network.to_string(),
+        }),
         Action::ServiceEndpoint { service, endpoint } => {
             Wire::ServiceEndpoint(wire::ServiceAllocation {
                 service_id: service.to_string(),
@@ -293,6 +301,14 @@ fn action_from_wire(message: wire::Action) -> Result<Action, DecodeError> {
                 attachments: all(given.attachments)?,
                 host_ports: all(given.host_ports)?,
                 status: required("status", given.status)?,
+            },
+            Wire::TaskConnect(given) => Action::TaskConnect {
+                task: parse_id("task_id", &given.task_id)?,
+                place: required("place", given.place)?,
+            },
+            Wire::TaskDisconnect(given) => Action::TaskDisconnect {
+                task: parse_id("task_id", &given.task_id)?,
+                network: parse_id("network_id", &given.network_id)?,
             },
             Wire::ServiceEndpoint(given) => Action::ServiceEndpoint {
                 service: parse_id("service_id", &given.service_id)?,

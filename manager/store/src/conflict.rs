@@ -187,7 +187,7 @@ impl State {
         let (kind, names) = users;
         if !names.is_empty() {
             let hint = match (kind, network.spec.ingress) {
-                ("task", _) => "wait until it has stopped",
+                ("task", _) => "disconnect it, or wait until it has stopped",
                 (_, true) => "update it to publish no port in ingress mode first",
                 (_, false) => "remove it, or update it with --network-rm, first",
             };

@@ -9,6 +9,7 @@ mod address_range;
 mod apply;
 pub mod codec;
 mod conflict;
+mod connection;
 mod holdings;
 
 mod object;

@@ -2,7 +2,7 @@
 
 use types::network::{Endpoint, NetworkAttachment, PublishedPort};
 use types::node::{NodeDescription, NodeStatus};
-use types::{NodeId, ServiceId, TaskId, TaskState, TaskStatus, Timestamp, Version};
+use types::{NetworkId, NodeId, ServiceId, TaskId, TaskState, TaskStatus, Timestamp, Version};
 
 use crate::{Object, ObjectId};
 
@@ -23,7 +23,7 @@ pub struct Transaction {
 
 /// One change to the store.
 ///
-/// `Create`, `Update` and `Remove` are checked and refuse the whole transaction; the others merge
+/// `Create`, `Update`, `Remove` and what users do to tasks are checked and refuse the whole transaction; the others merge
 /// into what is stored and drop out silently where they no longer apply, since whoever sends them
 /// re-reads the state and tries again.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +74,21 @@ pub enum Action {
         host_ports: Vec<PublishedPort>,
         /// The PENDING status.
         status: TaskStatus,
+    },
+    /// Gives a running task a place on one more network, as a user asked. Checked: refused when the
+    /// task or the network cannot, and as stale when somebody else holds an address by now.
+    TaskConnect {
+        /// Which one.
+        task: TaskId,
+        /// Its place, addresses included.
+        place: NetworkAttachment,
+    },
+    /// Takes a task off a network it was connected to. Checked.
+    TaskDisconnect {
+        /// Which one.
+        task: TaskId,
+        /// The network.
+        network: NetworkId,
     },
     /// Gives a service its addresses and ports. Dropped when the service asks for something else
     /// by now, or somebody else holds one of them. The service keeps its version: what a user

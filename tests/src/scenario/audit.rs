@@ -47,6 +47,8 @@ impl Audit {
                 Action::Create(_)
                 | Action::Update(_)
                 | Action::Remove { .. }
+                | Action::TaskConnect { .. }
+                | Action::TaskDisconnect { .. }
                 | Action::NodeStatus { .. } => false,
             };
             assert!(allowed, "{planner} must not do {action:?}");

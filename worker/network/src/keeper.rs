@@ -22,6 +22,7 @@ use crate::inside;
 use crate::machine::{Inside, Machine, Refusal};
 use crate::mtu::{MTU_DEFAULT, Underlay, path};
 use crate::namespace;
+use crate::network::Adjusted;
 use crate::observe::Observed;
 use crate::plan::{Change, Kind, plan};
 use crate::records::{Record, Records};
@@ -31,6 +32,7 @@ use crate::state::{LinkKind, LinkName, State};
 use crate::view::View;
 use crate::{Error, Options};
 
+mod adjust;
 mod connect;
 mod encryption;
 mod filter;
@@ -63,6 +65,11 @@ pub(crate) enum Command {
         task: TaskId,
         pid: u32,
         reply: Reply<()>,
+    },
+    Adjust {
+        task: TaskId,
+        attachments: Vec<NetworkAttachment>,
+        reply: Reply<Adjusted>,
     },
     Release {
         task: TaskId,
@@ -161,6 +168,14 @@ impl Keeper {
                     }) => {
                         self.take_view();
                         answer(reply, self.reserve(task, &attachments, host_ports));
+                    }
+                    Ok(Command::Adjust {
+                        task,
+                        attachments,
+                        reply,
+                    }) => {
+                        self.take_view();
+                        answer(reply, self.adjust(task, &attachments));
                     }
                     Ok(Command::Attach { task, pid, reply }) => attached.push((task, pid, reply)),
                     Ok(Command::Release { task, reply }) => {

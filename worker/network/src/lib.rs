@@ -44,7 +44,7 @@ mod view;
 
 pub use counters::Counts;
 pub use error::Error;
-pub use network::Network;
+pub use network::{Adjusted, Network};
 pub use options::Options;
 pub use plan::Kind;
 pub use sandbox::{Base, DeviceKind, Interface, Sandbox};

@@ -39,6 +39,17 @@ struct Shared {
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
+/// What came of a change of a task's networks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Adjusted {
+    /// Nothing was reserved for the task.
+    Unknown,
+    /// It is on these networks already.
+    Same,
+    /// It is on them by now.
+    Changed(Sandbox),
+}
+
 impl Network {
     /// Reads what is remembered and starts the thread, in the network namespace of the calling one.
     /// Until the first view nothing is changed. Blocks for some milliseconds.
@@ -100,17 +111,7 @@ impl Network {
         attachments: Vec<NetworkAttachment>,
         host_ports: Vec<PublishedPort>,
     ) -> Result<Sandbox, Error> {
-        let mut views = self.shared.view.subscribe();
-        let is_told = |view: &Option<Arc<View>>| {
-            let view = view.as_ref();
-            view.is_some_and(|view| {
-                attachments
-                    .iter()
-                    .all(|one| view.network(one.network).is_some())
-            })
-        };
-        // If word does not come, the keeper says which network is missing.
-        let _ = tokio::time::timeout(VIEW_WAIT_MAX, views.wait_for(is_told)).await;
+        self.wait_for_word(&attachments).await;
         self.ask(|reply| Command::Reserve {
             task,
             attachments,
@@ -127,6 +128,40 @@ impl Network {
     /// When the kernel refuses something, or the container is gone.
     pub async fn attach(&self, task: TaskId, pid: u32) -> Result<(), Error> {
         self.ask(|reply| Command::Attach { task, pid, reply }).await
+    }
+
+    /// Gives a connected container interfaces on the networks its task is on by now, and takes those
+    /// on others away.
+    ///
+    /// # Errors
+    /// When it cannot have them, nothing changes; [`Error::UnknownNetwork`] may pass.
+    pub async fn adjust(
+        &self,
+        task: TaskId,
+        attachments: Vec<NetworkAttachment>,
+    ) -> Result<Adjusted, Error> {
+        self.wait_for_word(&attachments).await;
+        self.ask(|reply| Command::Adjust {
+            task,
+            attachments,
+            reply,
+        })
+        .await
+    }
+
+    /// Waits until all of these networks are known. If word does not come, the keeper says which
+    /// one is missing.
+    async fn wait_for_word(&self, attachments: &[NetworkAttachment]) {
+        let mut views = self.shared.view.subscribe();
+        let is_told = |view: &Option<Arc<View>>| {
+            let view = view.as_ref();
+            view.is_some_and(|view| {
+                attachments
+                    .iter()
+                    .all(|one| view.network(one.network).is_some())
+            })
+        };
+        let _ = tokio::time::timeout(VIEW_WAIT_MAX, views.wait_for(is_told)).await;
     }
 
     /// Takes a task off its networks and frees its addresses. Nothing to do is success.

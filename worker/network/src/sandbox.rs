@@ -159,31 +159,57 @@ pub(crate) fn plan(
     for place in in_order {
         interfaces.push(interface(task, interfaces.len(), place)?);
     }
-    if !outbound.is_empty() {
-        let number = interfaces.len();
-        let addresses: Vec<IpNet> = outbound.iter().map(|(_, address)| *address).collect();
-        interfaces.push(Interface {
-            name: format!("eth{number}"),
-            network: None,
-            is_ingress: false,
-            base: Base::Bridge {
-                bridge: LinkName::outbound(),
-                port: LinkName::port(task, number),
-                is_isolated: true,
-            },
-            mac: endpoint_mac(addresses[0].addr()),
-            addresses,
-            on_link: Vec::new(),
-            gateways: outbound.iter().map(|(subnet, _)| subnet.gateway).collect(),
-            mesh_gateways: Vec::new(),
-            mtu_asked: None,
-        });
-    }
+    interfaces.extend(way_out(task, interfaces.len(), outbound));
     keep_first_gateways(&mut interfaces);
     Ok(Sandbox {
         task,
         interfaces,
         host_ports: Vec::new(),
+    })
+}
+
+/// Gives a container an interface on one more network, and a way out of the node with it.
+pub(crate) fn extend(
+    sandbox: &mut Sandbox,
+    place: &Place<'_>,
+    outbound: Outbound<'_>,
+) -> Result<(), Error> {
+    let added = interface(sandbox.task, free_number(sandbox), place)?;
+    sandbox.interfaces.push(added);
+    let way_out = way_out(sandbox.task, free_number(sandbox), outbound);
+    sandbox.interfaces.extend(way_out);
+    keep_first_gateways(&mut sandbox.interfaces);
+    Ok(())
+}
+
+fn free_number(sandbox: &Sandbox) -> usize {
+    let is_free = |number: &usize| {
+        let name = format!("eth{number}");
+        sandbox.interfaces.iter().all(|one| one.name != name)
+    };
+    (0..=sandbox.interfaces.len())
+        .find(is_free)
+        .expect("of one more number than there are interfaces one is free")
+}
+
+/// The interface by which a container reaches the world, if it does.
+fn way_out(task: TaskId, number: usize, outbound: Outbound<'_>) -> Option<Interface> {
+    let addresses: Vec<IpNet> = outbound.iter().map(|(_, address)| *address).collect();
+    Some(Interface {
+        name: format!("eth{number}"),
+        network: None,
+        is_ingress: false,
+        base: Base::Bridge {
+            bridge: LinkName::outbound(),
+            port: LinkName::port(task, number),
+            is_isolated: true,
+        },
+        mac: endpoint_mac(addresses.first()?.addr()),
+        addresses,
+        on_link: Vec::new(),
+        gateways: outbound.iter().map(|(subnet, _)| subnet.gateway).collect(),
+        mesh_gateways: Vec::new(),
+        mtu_asked: None,
     })
 }
 

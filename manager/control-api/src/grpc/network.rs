@@ -5,8 +5,8 @@ use types::NetworkSpec;
 
 use super::convert;
 use crate::{
-    ControlApi, Error, Invalid, NetworkDetails, NetworkPeer, NetworkService, NetworkTask,
-    NetworkView, SubnetUse,
+    Connection, ControlApi, Error, Invalid, NetworkDetails, NetworkPeer, NetworkService,
+    NetworkTask, NetworkView, SubnetUse,
 };
 
 pub(super) async fn create(
@@ -53,6 +53,31 @@ pub(super) async fn remove(
     Ok(wire::RemoveNetworkResponse {
         id: network.id.to_string(),
         name: network.spec.name.clone(),
+    })
+}
+
+pub(super) async fn connect(
+    api: &ControlApi,
+    request: wire::ConnectNetworkRequest,
+) -> Result<wire::ConnectNetworkResponse, Error> {
+    let address = |text: &String| -> Result<_, Error> {
+        let parsed = text.parse();
+        parsed
+            .map_err(|_| Invalid::new("IPAddress", format!("{text:?} is not an IP address")).into())
+    };
+    let asked = Connection {
+        addresses: request
+            .addresses
+            .iter()
+            .map(address)
+            .collect::<Result<_, Error>>()?,
+        network: request.network,
+        task: request.task,
+        aliases: request.aliases,
+    };
+    let place = api.connect_network(&asked).await?;
+    Ok(wire::ConnectNetworkResponse {
+        place: Some((&place).into()),
     })
 }
 

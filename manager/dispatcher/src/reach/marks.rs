@@ -134,15 +134,22 @@ fn task(old: Option<&Task>, new: Option<&Task>) -> Vec<Marked> {
             task.status.state == types::TaskState::Running && task.is_runnable()
         })
     };
-    if was && is && serves(old) == serves(new) {
+    let places = |task: Option<&Task>| task.map_or(&[][..], |task| &task.attachments).to_vec();
+    let connected = was && is && places(old) != places(new);
+    if was && is && serves(old) == serves(new) && !connected {
         return vec![];
     }
-    let Some(task) = new.or(old).filter(|task| !task.attachments.is_empty()) else {
+    let networks: BTreeSet<NetworkId> = places(old)
+        .into_iter()
+        .chain(places(new))
+        .map(|place| place.network)
+        .collect();
+    let Some(task) = new.or(old).filter(|_| !networks.is_empty()) else {
         return vec![];
     };
-    let moved = was != is;
+    let moved = was != is || connected;
     let mut marked = vec![Marked {
-        networks: task.attachments.iter().map(|place| place.network).collect(),
+        networks,
         mark: Mark::Task(task.id, task.node_id.filter(|_| moved)),
         ..Marked::default()
     }];

@@ -88,6 +88,18 @@ fn every_action_round_trips() {
                 task: TaskId::from_number(3),
                 status: status.clone(),
             },
+            Action::TaskConnect {
+                task: TaskId::from_number(3),
+                place: types::network::NetworkAttachment {
+                    network: types::NetworkId::from_number(5),
+                    addresses: vec!["10.0.9.5/24".parse().unwrap()],
+                    aliases: vec!["db".to_owned()],
+                },
+            },
+            Action::TaskDisconnect {
+                task: TaskId::from_number(3),
+                network: types::NetworkId::from_number(5),
+            },
             Action::TaskDesired {
                 task: TaskId::from_number(3),
                 desired: TaskState::Remove,

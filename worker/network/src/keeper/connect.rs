@@ -172,7 +172,7 @@ fn ipvlan_mode(text: &str) -> Option<IpVlanMode> {
 }
 
 /// Why a container's interface could not be made.
-fn refused_port(sandbox: &Sandbox, refusals: &[Refusal]) -> Option<Error> {
+pub(super) fn refused_port(sandbox: &Sandbox, refusals: &[Refusal]) -> Option<Error> {
     let is_own = |name: &LinkName| {
         sandbox
             .interfaces

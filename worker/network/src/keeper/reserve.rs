@@ -19,6 +19,11 @@ use crate::view::View;
 /// Last port that a node chooses by itself: the kernel's own choice ends there, too.
 const HOST_PORT_MAX: u16 = 60_999;
 
+/// Whether containers on a network reach the world, by the node's own bridge.
+pub(super) fn leads_out(network: &Network) -> bool {
+    network.spec.driver == NetworkDriver::Overlay && !network.spec.internal
+}
+
 impl Keeper {
     /// What a task is to have. Given once, it stays.
     pub(super) fn reserve(
@@ -44,9 +49,6 @@ impl Keeper {
         for (network, _) in &networks {
             given.push(self.give_on(network, &view)?);
         }
-        let leads_out = |network: &Network| {
-            network.spec.driver == NetworkDriver::Overlay && !network.spec.internal
-        };
         let host_ports = self.host_ports(host_ports)?;
         let needs_way_out = networks.iter().any(|(network, _)| leads_out(network));
         let outbound = if needs_way_out || (networks.is_empty() && !host_ports.is_empty()) {
@@ -108,7 +110,7 @@ impl Keeper {
     }
 
     /// Addresses on a network that ends at this node; none on others.
-    fn give_on(
+    pub(super) fn give_on(
         &mut self,
         network: &Network,
         view: &View,
@@ -129,7 +131,7 @@ impl Keeper {
             .give(&subnets, network.spec.ipv6, &aux, &taken)
     }
 
-    fn give_outbound(
+    pub(super) fn give_outbound(
         &mut self,
         has_ipv6: bool,
         view: &View,

@@ -51,6 +51,7 @@ impl Encryption {
         let (known, known_here) = watch::channel(PublicKeys::new());
         let teller = Teller {
             carried: network.encryption(),
+            connections: datapath.connections(),
             network,
             datapath,
             file,
@@ -58,7 +59,8 @@ impl Encryption {
             timing,
             told,
             known: known_here,
-            said: Desired::default(),
+            connection: 0,
+            said: None,
             has_failed: false,
         };
         let stop = CancellationToken::new();
@@ -129,8 +131,11 @@ struct Teller {
     carried: watch::Receiver<Option<Arc<Desired>>>,
     told: watch::Sender<PublicKeys>,
     known: watch::Receiver<PublicKeys>,
-    /// What the process carries.
-    said: Desired,
+    connections: watch::Receiver<u64>,
+    /// The last connection to the process.
+    connection: u64,
+    /// What the process carries; `None` while that is not known.
+    said: Option<Desired>,
     /// Whether it refused what it was told last.
     has_failed: bool,
 }
@@ -148,6 +153,11 @@ impl Teller {
                 keep(&self.file, &self.ring);
                 self.told.send_replace(public(&self.ring));
                 tracing::info!(keys = ?self.ring.public(), "the keys of encrypted networks changed");
+            }
+            let connection = *self.connections.borrow_and_update();
+            if std::mem::replace(&mut self.connection, connection) != connection {
+                // Perhaps to another process, which has other devices.
+                self.said = None;
             }
             let carried = self.carried.borrow_and_update().clone();
             // What an earlier daemon had carried goes on until it is known what should be.
@@ -167,6 +177,9 @@ impl Teller {
                 changed = self.known.changed() => if changed.is_err() {
                     return;
                 },
+                changed = self.connections.changed() => if changed.is_err() {
+                    return;
+                },
                 () = tokio::time::sleep(next.unwrap_or_default()), if next.is_some() => {}
             }
         }
@@ -177,7 +190,7 @@ impl Teller {
             keys: self.ring.secrets(),
             ..carried.clone()
         };
-        if desired == self.said || (desired.networks.is_empty() && self.said.networks.is_empty()) {
+        if self.said.as_ref() == Some(&desired) {
             return;
         }
         let said = self.datapath.set_tunnel(Arc::new(desired.clone()));
@@ -197,8 +210,8 @@ impl Teller {
             let devices = |of: &Desired| -> Vec<u32> {
                 of.networks.iter().map(|network| network.vni).collect()
             };
-            let has_new = devices(&desired) != devices(&self.said);
-            self.said = desired;
+            let before = self.said.replace(desired.clone());
+            let has_new = Some(devices(&desired)) != before.as_ref().map(devices);
             if has_new && let Err(error) = self.network.look_again().await {
                 tracing::warn!(%error, "the devices of encrypted networks are taken up later");
             }

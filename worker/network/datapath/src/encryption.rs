@@ -1,6 +1,7 @@
 //! The tunnel of encrypted networks, for as long as there are any.
 
 use std::cell::RefCell;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +11,11 @@ use tunnel::{Desired, Tunnel};
 /// What is carried of encrypted networks. The tunnel has threads of its own; they and its devices
 /// end with it, so that nothing of such a network has a way out then.
 #[derive(Default)]
-pub struct Encryption(RefCell<Option<Running>>);
+pub struct Encryption {
+    running: RefCell<Option<Running>>,
+    /// Devices of a process before this one, for the next tunnel that is started.
+    adopted: RefCell<Vec<(String, OwnedFd)>>,
+}
 
 struct Running {
     tunnel: Tunnel,
@@ -23,9 +28,10 @@ impl Encryption {
     /// # Errors
     /// When the port is taken, or some device cannot be made; the others are carried.
     pub fn set(&self, desired: Desired) -> Result<()> {
-        let mut running = self.0.borrow_mut();
+        let mut running = self.running.borrow_mut();
         if desired.networks.is_empty() {
             *running = None;
+            self.adopted.take();
             return Ok(());
         }
         let running = match &mut *running {
@@ -35,6 +41,9 @@ impl Encryption {
                 desired: Desired::default(),
             }),
         };
+        for (name, device) in self.adopted.take() {
+            running.tunnel.adopt(name, device);
+        }
         let errors = running.tunnel.update(&desired);
         running.desired = desired;
         let errors: Vec<_> = errors
@@ -50,20 +59,27 @@ impl Encryption {
     /// Whether anything is carried.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.0.borrow().is_some()
+        self.running.borrow().is_some()
     }
 
-    /// Ends it, and tells what was carried. Sessions with other nodes cannot be handed on: whoever
-    /// is told this begins them anew.
+    /// Takes over a device from a process before this one.
+    pub fn adopt(&self, name: String, device: OwnedFd) {
+        self.adopted.borrow_mut().push((name, device));
+    }
+
+    /// Ends it, and tells what was carried, with its devices: frames wait in them for whoever adopts
+    /// them. Sessions with other nodes cannot be handed on; they are begun anew.
     #[must_use]
-    pub fn take(&self) -> Option<Desired> {
-        self.0.take().map(|running| running.desired)
+    pub fn take(&self) -> Option<(Desired, Vec<(String, OwnedFd)>)> {
+        let Running { tunnel, desired } = self.running.take()?;
+        // Without their devices others are made, and what waited in them is lost.
+        Some((desired, tunnel.into_devices().unwrap_or_default()))
     }
 
     /// What is carried.
     #[must_use]
     pub fn status(&self) -> Option<TunnelStatus> {
-        let running = self.0.borrow();
+        let running = self.running.borrow();
         let Running { tunnel, desired } = running.as_ref()?;
         let (mut ready, mut unready) = (Vec::new(), Vec::new());
         for (peer, is_ready) in tunnel.peers() {

@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use crate::segment::VNET_HEADER_LEN;
@@ -58,6 +58,16 @@ impl Device {
             tracing::warn!(%error, device = name, "no segmentation offload");
         }
         Ok(Self(file))
+    }
+
+    /// Takes over a device that another process has made in this way.
+    pub(crate) fn adopt(fd: OwnedFd) -> Self {
+        Self(fd.into())
+    }
+
+    /// The device for another process, which has to be the only one to use it from then on.
+    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
+        Ok(self.0.try_clone()?.into())
     }
 
     /// Reads one header and frame; `WouldBlock` when there is none.

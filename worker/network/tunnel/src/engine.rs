@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::frame::{flow, macs};
 use crate::peers::{Link, Peer};
 use crate::segment::{VNET_HEADER_LEN, VnetHeader, cut};
 use crate::socket::Socket;
-use crate::table::{Segment, Table};
+use crate::table::{Devices, Segment, Table};
 use crate::{Desired, Error, WIREGUARD_OVERHEAD_BYTES, neighbour, tunnel_address, vxlan};
 
 /// Bytes of one read from a device or socket at most, with room to spare.
@@ -65,8 +65,8 @@ fn count(counter: &AtomicU64) {
 
 struct Shared {
     table: ArcSwap<Table>,
-    /// One change at a time.
-    changing: Mutex<()>,
+    /// One change at a time; with devices that were adopted and are in no table yet.
+    changing: Mutex<Devices>,
     v4: Socket,
     /// None where the machine has no IPv6.
     v6: Option<Socket>,
@@ -104,7 +104,7 @@ impl Tunnel {
         };
         let shared = Arc::new(Shared {
             table: ArcSwap::default(),
-            changing: Mutex::new(()),
+            changing: Mutex::default(),
             v4,
             v6,
             counters: Counters::default(),
@@ -136,12 +136,10 @@ impl Tunnel {
     #[must_use]
     pub fn update(&self, desired: &Desired) -> Vec<Error> {
         let shared = &self.shared;
-        let _guard = shared
-            .changing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut devices = shared.lock_devices();
         let former = shared.table.load_full();
-        let (next, errors) = former.next(desired);
+        let (next, errors) = former.next(desired, &mut devices);
+        devices.clear();
         let fresh = next
             .links
             .values()
@@ -155,6 +153,24 @@ impl Tunnel {
         }
         shared.wake();
         errors
+    }
+
+    /// Has the next update use this device of an earlier process, instead of making one of its name.
+    pub fn adopt(&self, name: String, device: OwnedFd) {
+        self.shared.lock_devices().insert(name, device);
+    }
+
+    /// Ends it, but leaves its devices and what waits in them to whoever gets these descriptors.
+    ///
+    /// # Errors
+    /// When there are too many open files; then they are gone.
+    pub fn into_devices(self) -> io::Result<Vec<(String, OwnedFd)>> {
+        let table = self.shared.table.load_full();
+        let share = |segment: &Arc<Segment>| Ok((segment.name.clone(), segment.device.share()?));
+        let shared: io::Result<Vec<_>> = table.segments.values().map(share).collect();
+        // Nobody reads them any more when this returns.
+        drop(self);
+        shared
     }
 
     /// What happened to packets so far.
@@ -199,6 +215,10 @@ impl Drop for Tunnel {
 }
 
 impl Shared {
+    fn lock_devices(&self) -> MutexGuard<'_, Devices> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn wake(&self) {
         for wake in &self.wakes {
             // It fails only when it is set already.

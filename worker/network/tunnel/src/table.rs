@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use types::network::Mac;
@@ -25,10 +26,13 @@ pub(crate) struct Table {
     next_slot: u32,
 }
 
+/// Devices of an earlier process that nobody uses, by name.
+pub(crate) type Devices = HashMap<String, OwnedFd>;
+
 /// One VXLAN segment.
 pub(crate) struct Segment {
     pub(crate) vni: u32,
-    name: String,
+    pub(crate) name: String,
     pub(crate) device: Arc<Device>,
     /// Node of each MAC address; none for those of this node.
     stations: HashMap<Mac, Option<u32>>,
@@ -51,7 +55,7 @@ impl Segment {
 impl Table {
     /// The table that `desired` asks for, with all of this one that is still wanted. Devices that
     /// cannot be made are left out and told.
-    pub(crate) fn next(&self, desired: &Desired) -> (Self, Vec<Error>) {
+    pub(crate) fn next(&self, desired: &Desired, devices: &mut Devices) -> (Self, Vec<Error>) {
         let mut next = Self {
             index: desired.index,
             next_slot: self.next_slot,
@@ -64,7 +68,7 @@ impl Table {
         }
         let mut errors = vec![];
         for network in &desired.networks {
-            match self.segment(network) {
+            match self.segment(network, devices) {
                 Ok(segment) => {
                     next.segments.insert(network.vni, Arc::new(segment));
                 }
@@ -125,11 +129,18 @@ impl Table {
         }
     }
 
-    fn segment(&self, network: &EncryptedNetwork) -> std::io::Result<Segment> {
+    fn segment(
+        &self,
+        network: &EncryptedNetwork,
+        devices: &mut Devices,
+    ) -> std::io::Result<Segment> {
         let former = self.segments.get(&network.vni);
         let device = match former.filter(|former| former.name == network.device) {
             Some(former) => former.device.clone(),
-            None => Arc::new(Device::create(&network.device)?),
+            None => Arc::new(match devices.remove(&network.device) {
+                Some(fd) => Device::adopt(fd),
+                None => Device::create(&network.device)?,
+            }),
         };
         let stations = network.stations.iter();
         let remote = network.stations.iter().filter(|s| s.peer.is_some());

@@ -32,6 +32,7 @@ pub struct Options {
 pub struct Datapath {
     commands: mpsc::Sender<Command>,
     peers: watch::Receiver<PeerStates>,
+    connections: watch::Receiver<u64>,
 }
 
 impl Datapath {
@@ -43,8 +44,14 @@ impl Datapath {
     pub fn new(options: Options) -> (Self, Service) {
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);
         let (events, peers) = watch::channel(PeerStates::new());
-        let service = Service::new(options, queue, events);
-        (Self { commands, peers }, service)
+        let (made, connections) = watch::channel(0);
+        let service = Service::new(options, queue, events, made);
+        let handle = Self {
+            commands,
+            peers,
+            connections,
+        };
+        (handle, service)
     }
 
     /// Has names answered in a sandbox, at [`crate::DNS_ADDRESS`], as its view says. A sandbox that
@@ -170,6 +177,13 @@ impl Datapath {
     #[must_use]
     pub fn peers(&self) -> watch::Receiver<PeerStates> {
         self.peers.clone()
+    }
+
+    /// How often a process was found or started: another one begins anew with what is not handed
+    /// over to it.
+    #[must_use]
+    pub fn connections(&self) -> watch::Receiver<u64> {
+        self.connections.clone()
     }
 
     async fn ask<T>(

@@ -16,7 +16,7 @@ pub struct Request {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What is asked. A kind this process does not know arrives as none.
-    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "Ask", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     pub ask: Option<Ask>,
 }
 
@@ -60,6 +60,9 @@ pub enum Ask {
     /// Carry encrypted networks, and no others.
     #[prost(message, tag = "13")]
     SetTunnel(Tunnel),
+    /// During a hand-over, before the tunnel: a device of it, by name. Carries its descriptor.
+    #[prost(string, tag = "14")]
+    AdoptDevice(String),
 }
 
 /// What the process tells: an answer, or with id 0 something that happened.
@@ -98,7 +101,7 @@ pub enum Tell {
     #[prost(string, tag = "8")]
     Warning(String),
     /// During a hand-over: one of the things to take over. Descriptors come with a sandbox: its
-    /// namespace, its UDP socket, its TCP listener; with gossip: its socket.
+    /// namespace, its UDP socket, its TCP listener; with gossip: its socket; with a device: its own.
     #[prost(message, tag = "9")]
     Item(Request),
     /// The hand-over is complete.

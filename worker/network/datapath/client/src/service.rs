@@ -83,6 +83,7 @@ pub struct Service {
     options: Options,
     commands: mpsc::Receiver<Command>,
     peers: watch::Sender<PeerStates>,
+    connections: watch::Sender<u64>,
     program: Option<Arc<Program>>,
     desired: Desired,
     channel: Option<Channel>,
@@ -98,11 +99,13 @@ impl Service {
         options: Options,
         commands: mpsc::Receiver<Command>,
         peers: watch::Sender<PeerStates>,
+        connections: watch::Sender<u64>,
     ) -> Self {
         Self {
             options,
             commands,
             peers,
+            connections,
             program: None,
             desired: Desired::default(),
             channel: None,
@@ -286,7 +289,10 @@ impl Service {
             Ok(Some(channel)) => {
                 self.channel = Some(channel);
                 match self.say_again().await {
-                    Ok(()) => self.retry_pause = RETRY_MIN,
+                    Ok(()) => {
+                        self.retry_pause = RETRY_MIN;
+                        self.connections.send_modify(|count| *count += 1);
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "the datapath process is gone");
                         self.put_off(&error.to_string());

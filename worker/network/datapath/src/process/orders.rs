@@ -123,6 +123,11 @@ impl Orders {
                 self.set_gossip((&gossip).try_into()?, descriptors.into_iter().next())?;
             }
             Ask::SetTunnel(tunnel) => self.encryption.set(tunnel.parse()?)?,
+            Ask::AdoptDevice(name) => {
+                let device = descriptors.into_iter().next();
+                let device = device.context("the device's descriptor is missing")?;
+                self.encryption.adopt(name, device);
+            }
             Ask::Retain(retain) => self.retain(&retain)?,
             Ask::Status(_) => return Ok(Tell::Status(self.status())),
             Ask::End(_) => self.end(),
@@ -271,7 +276,10 @@ impl Orders {
             let ask = Ask::SetSandbox(Sandbox::new(&sandbox.id, &sandbox.view));
             items.push((request(ask), sandbox.descriptors.into()));
         }
-        if let Some(desired) = self.encryption.take() {
+        if let Some((desired, devices)) = self.encryption.take() {
+            for (name, device) in devices {
+                items.push((request(Ask::AdoptDevice(name)), vec![device]));
+            }
             let ask = Ask::SetTunnel(Tunnel::from(&desired));
             items.push((request(ask), Vec::new()));
         }

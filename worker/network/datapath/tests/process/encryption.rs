@@ -43,7 +43,19 @@ impl Cable {
     }
 
     fn has_device(&self) -> bool {
-        ip(&self.here, &format!("link show dev {DEVICE}"))
+        !self.device().is_empty()
+    }
+
+    /// The kernel's number of the device, and what more it tells first.
+    fn device(&self) -> String {
+        let run = || {
+            Command::new("ip")
+                .args(["-o", "link", "show", "dev", DEVICE])
+                .output()
+        };
+        let output = within(&self.here, run).unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.split('<').next().unwrap_or_default().to_owned()
     }
 }
 
@@ -110,17 +122,22 @@ fn encrypted_networks_go_on_whichever_process_is_replaced() {
     run_in(&cable.here, async || replace(&cable).await);
 }
 
-async fn replace(cable: &Cable) {
-    let keys = [PrivateKey::generate(), PrivateKey::generate()];
+/// The other node's end.
+fn start_other(cable: &Cable, keys: &[PrivateKey; 2]) -> Tunnel {
     let there = cable.there.try_clone().unwrap();
-    let wanted = desired(2, &keys);
+    let wanted = desired(2, keys);
     let start = move || {
         move_into_link_name_space(there.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
         let tunnel = Tunnel::start(tunnel::PORT).unwrap();
         assert!(tunnel.update(&wanted).is_empty());
         tunnel
     };
-    let other = std::thread::spawn(start).join().unwrap();
+    std::thread::spawn(start).join().unwrap()
+}
+
+async fn replace(cable: &Cable) {
+    let keys = [PrivateKey::generate(), PrivateKey::generate()];
+    let other = start_other(cable, &keys);
     let machine = Machine::new();
     let daemon = machine.daemon();
     daemon
@@ -154,7 +171,7 @@ async fn replace(cable: &Cable) {
     assert!(cable.has_device());
     daemon.stop().await;
 
-    let before = machine.process().unwrap();
+    let (before, device) = (machine.process().unwrap(), cable.device());
     let program = machine.path("next");
     std::fs::copy(PROGRAM, &program).unwrap();
     let mut file = std::fs::File::options()
@@ -172,7 +189,11 @@ async fn replace(cable: &Cable) {
         test_kill_process(before).is_err()
     })
     .await;
-    assert!(cable.has_device());
+    assert_eq!(
+        cable.device(),
+        device,
+        "the same one, still where it was put"
+    );
 
     daemon
         .handle

@@ -40,6 +40,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         format!("match path {{\n{arms}_ => None,\n}}"),
     )?;
     tonic_prost_build::configure()
+        // Messages are compared by their bytes: those of a map come in order.
+        .btree_map(".")
         .include_file("packages.rs")
         .compile_fds(descriptors)?;
     Ok(())

@@ -6,6 +6,7 @@ mod inspect;
 mod ls;
 mod prune;
 mod rm;
+mod verify;
 
 use clap::Subcommand;
 
@@ -24,6 +25,7 @@ pub(crate) enum Verb {
     Prune(prune::Prune),
     #[command(alias = "remove")]
     Rm(rm::Rm),
+    Verify(verify::Verify),
 }
 
 impl Verb {
@@ -36,6 +38,7 @@ impl Verb {
             Self::Ls(command) => command.run(host).await,
             Self::Prune(command) => command.run(host).await,
             Self::Rm(command) => command.run(host).await,
+            Self::Verify(command) => command.run(host).await,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Between messages and nouns: towards the wire never fails, from it names the wrong field.
 
 mod access;
+mod check;
 mod cluster;
 mod content;
 mod network;

@@ -4,8 +4,10 @@
 //! crate. Conversions towards the wire cannot fail; those from it report which field was wrong.
 
 pub mod convert;
+mod fingerprint;
 
 pub use convert::ConvertError;
+pub use fingerprint::fingerprint;
 
 /// Path of every RPC there is, so that none is forgotten where each needs a decision.
 pub const RPCS: &[&str] = include!(concat!(env!("OUT_DIR"), "/rpcs.rs"));

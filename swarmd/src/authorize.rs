@@ -25,6 +25,8 @@ const LOOK_OR_FORWARDED: &[Caller] = &[
 ];
 /// Whoever may change what the cluster does.
 const CHANGE: &[Caller] = &[Caller::Local, Caller::Operator];
+/// Whoever may change it, and managers that pass a user's request on to the leader.
+const CHANGE_OR_FORWARDED: &[Caller] = &[Caller::Local, Caller::Operator, Caller::Manager];
 /// Whoever reaches the port: a machine that wants to join has no certificate yet.
 const ANYONE: &[Caller] = &Caller::ALL;
 
@@ -93,6 +95,11 @@ pub const RULES: &[Rule] = &[
     ("/swarm.control.v1.Control/RemoveNetwork", CHANGE),
     ("/swarm.control.v1.Control/ConnectNetwork", CHANGE),
     ("/swarm.control.v1.Control/DisconnectNetwork", CHANGE),
+    // It repairs, and keeps every node busy for a moment.
+    (
+        "/swarm.control.v1.Control/VerifyNetworks",
+        CHANGE_OR_FORWARDED,
+    ),
     ("/swarm.daemon.v1.Daemon/GetStatus", LOCAL),
     ("/swarm.daemon.v1.Daemon/Init", LOCAL),
     ("/swarm.daemon.v1.Daemon/Join", LOCAL),

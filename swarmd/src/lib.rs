@@ -29,6 +29,7 @@ mod local;
 mod logs;
 mod manager_side;
 pub mod memory;
+mod network_checks;
 mod node;
 mod options;
 mod settle;

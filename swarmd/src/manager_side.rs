@@ -33,6 +33,7 @@ use types::{Cluster, Meta, Network, NetworkId, NetworkSpec, Node, NodeId, Timest
 use crate::dialer::RaftDialer;
 use crate::group::Group;
 use crate::key_keeper::{self, KeyKeeper};
+use crate::network_checks::NetworkChecks;
 use crate::options::RaftTiming;
 use crate::{Error, authorize, leader_parts, logs, settle};
 
@@ -113,6 +114,12 @@ impl ManagerSide {
         ));
         let status = Arc::new(group.clone());
         let api = ControlApi::new(member.store().clone(), proposer.clone(), status, logs);
+        let checks = NetworkChecks::new(
+            parts.dispatcher.clone(),
+            member.raft().clone(),
+            context.tls.clone(),
+        );
+        let api = api.with_network_checks(Arc::new(checks));
         let api = api.with_identity(context.tls.clone(), context.cert_expiry_min);
         let signer = Signer::new(signer::Options {
             store: member.store().clone(),

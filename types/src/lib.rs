@@ -4,6 +4,7 @@
 //! Docker's API, so that `--format` templates and scripts carry over.
 
 pub mod access;
+pub mod check;
 pub mod cluster;
 pub mod constraint;
 pub mod container_spec;

@@ -12,6 +12,7 @@ use futures::{StreamExt as _, stream};
 use image::{ImageId, ImageStore};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
+use types::check::NetworkCheck;
 use types::node::NodeDescription;
 use types::reach::Reach;
 use types::task::Platform;
@@ -148,6 +149,10 @@ impl Executor for ContainerExecutor {
 
     fn set_place(&self, node: NodeId, data_path: Vec<IpAddr>) {
         self.shared.networks.set_place(node, data_path);
+    }
+
+    async fn check_networks(&self) -> Result<NetworkCheck, executor::Error> {
+        self.shared.networks.check().await
     }
 
     fn set_reach(&self, reach: Arc<Reach>) {

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use datapath_client::resolv_conf::ResolvConf;
 use datapath_client::{Datapath, NetworkRecords, RecordSet, SandboxView, TaskRecord};
 use network::{DEFAULT_BRIDGE, Sandbox};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use types::container_spec::DnsConfig;
@@ -18,16 +19,33 @@ use types::{Network, NetworkId, TaskId};
 
 use crate::networks::{asked, of_machine};
 
+mod check;
+
+use check::Checked;
+
 /// Port DNS has in every container.
 const DNS_PORT: u16 = 53;
 
 /// How long a container's start waits for the process; it is told later all the same.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Checks that may wait.
+const CHECKS_MAX: usize = 16;
+
+/// A question whether the process answers what it was told.
+struct Check {
+    /// Containers it should answer in.
+    sandboxes: BTreeSet<TaskId>,
+    reply: oneshot::Sender<Checked>,
+}
+
 /// Names of services and tasks, and in which containers they are answered.
 pub(crate) struct Discovery {
     datapath: Datapath,
     reach: watch::Sender<Arc<Reach>>,
+    checks: mpsc::Sender<Check>,
+    /// Differences found by checks.
+    repairs: AtomicU64,
     /// Containers in which the process was asked to answer.
     answered: Mutex<BTreeSet<TaskId>>,
     _ends: DropGuard,
@@ -37,8 +55,9 @@ impl Discovery {
     /// Has this process answer. Needs an async runtime.
     pub(crate) fn start(datapath: Datapath, tracker: &TaskTracker) -> Self {
         let (reach, told) = watch::channel(Arc::default());
+        let (checks, asked) = mpsc::channel(CHECKS_MAX);
         let stop = CancellationToken::new();
-        let teller = tell(datapath.clone(), told);
+        let teller = tell(datapath.clone(), told, asked);
         let stopped = stop.clone();
         tracker.spawn(async move {
             stopped.run_until_cancelled(teller).await;
@@ -46,6 +65,8 @@ impl Discovery {
         Self {
             datapath,
             reach,
+            checks,
+            repairs: AtomicU64::new(0),
             answered: Mutex::default(),
             _ends: stop.drop_guard(),
         }
@@ -109,6 +130,29 @@ impl Discovery {
         }
     }
 
+    /// Compares what the process answers with what it was told last, and tells it again if that is
+    /// something else.
+    pub(crate) async fn check(&self) -> Checked {
+        let sandboxes = self.answered().clone();
+        let (reply, answer) = oneshot::channel();
+        let over = || Checked {
+            left: vec!["names: nobody tells them any more".to_owned()],
+            ..Checked::default()
+        };
+        if self.checks.send(Check { sandboxes, reply }).await.is_err() {
+            return over();
+        }
+        let checked = answer.await.unwrap_or_else(|_| over());
+        self.repairs
+            .fetch_add(checked.found.len() as u64, Ordering::Relaxed);
+        checked
+    }
+
+    /// Differences found by checks since the daemon was started.
+    pub(crate) fn repairs(&self) -> u64 {
+        self.repairs.load(Ordering::Relaxed)
+    }
+
     fn answered(&self) -> MutexGuard<'_, BTreeSet<TaskId>> {
         // Nothing panics while it holds the lock; each change is a single one.
         self.answered.lock().unwrap_or_else(PoisonError::into_inner)
@@ -133,9 +177,27 @@ fn named(sandbox: &Sandbox) -> Vec<NetworkId> {
 }
 
 /// Tells the names of each network, whenever they change.
-async fn tell(datapath: Datapath, mut reach: watch::Receiver<Arc<Reach>>) {
+async fn tell(
+    datapath: Datapath,
+    mut reach: watch::Receiver<Arc<Reach>>,
+    mut checks: mpsc::Receiver<Check>,
+) {
     let mut told: BTreeMap<NetworkId, NetworkRecords> = BTreeMap::new();
-    while reach.changed().await.is_ok() {
+    loop {
+        let check = tokio::select! {
+            biased;
+            changed = reach.changed() => match changed {
+                Ok(()) => None,
+                Err(_) => return,
+            },
+            Some(check) = checks.recv() => Some(check),
+        };
+        if let Some(check) = check {
+            let checked = check::check(&datapath, &told, &check.sandboxes).await;
+            // Whoever asked may have gone.
+            let _ = check.reply.send(checked);
+            continue;
+        }
         let now = Arc::clone(&reach.borrow_and_update());
         let wanted = records(&now);
         for gone in told.keys().filter(|network| !wanted.contains_key(network)) {
@@ -201,9 +263,10 @@ fn records_of(network: &Network, reach: &Reach) -> NetworkRecords {
         });
         set.tasks.push(record);
     }
+    // A service of other networks has no name on this one, which would hide it there.
     let sets = sets
         .into_values()
-        .filter(|set| !set.names.is_empty() || !set.tasks.is_empty());
+        .filter(|set| !set.virtual_ips.is_empty() || !set.tasks.is_empty());
     NetworkRecords {
         network: network.id,
         name: network.spec.name.clone(),

@@ -13,6 +13,7 @@ use network::{Adjusted, DEFAULT_BRIDGE, Network, Sandbox, View};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
+use types::check::{Difference, NetworkCheck};
 use types::container_spec::DnsConfig;
 use types::network::NetworkAttachment;
 use types::node::NodeNetwork;
@@ -126,6 +127,37 @@ impl Networks {
         if let Some(process) = &self.process {
             process.encryption.set_known(keys);
         }
+    }
+
+    /// Compares everything with what managers told, and repairs what differs.
+    pub(crate) async fn check(&self) -> Result<NetworkCheck, Error> {
+        let reach = self.known().reach.clone().unwrap_or_default();
+        let verified = self.network.verify().await;
+        let verified = verified.map_err(|error| Error::temporary(&error))?;
+        let found = verified.found.into_iter().map(|one| Difference {
+            kind: one.kind.to_string(),
+            network: one.network,
+            what: one.what,
+        });
+        let counts = self.network.counts();
+        let repairs = counts.repairs.into_iter();
+        let mut check = NetworkCheck {
+            networks: reach.networks.keys().copied().collect(),
+            found: found.collect(),
+            left: verified.left,
+            passes: counts.passes,
+            pass_last_us: u64::try_from(counts.pass_last.as_micros()).unwrap_or(u64::MAX),
+            repairs: repairs.map(|(kind, n)| (kind.to_string(), n)).collect(),
+            refusals: counts.refusals,
+        };
+        if let Some(discovery) = self.discovery() {
+            let names = discovery.check().await;
+            check.found.extend(names.found);
+            check.left.extend(names.left);
+            let counted = ("name".to_owned(), discovery.repairs());
+            check.repairs.extend([counted]);
+        }
+        Ok(check)
     }
 
     fn discovery(&self) -> Option<&Discovery> {

@@ -8,7 +8,7 @@ use seal::OpenKey;
 use store::{Action, Propose, State, Store};
 use types::Version;
 
-use crate::{ClusterStatus, Error, LogSource};
+use crate::{ClusterStatus, Error, LogSource, NetworkChecks};
 
 /// Times a change is decided anew when something it read was changed meanwhile.
 pub(crate) const STALE_RETRIES_MAX: usize = 8;
@@ -20,6 +20,7 @@ pub struct ControlApi {
     pub(crate) proposer: Arc<dyn Propose>,
     pub(crate) status: Arc<dyn ClusterStatus>,
     pub(crate) logs: Arc<dyn LogSource>,
+    pub(crate) network_checks: Option<Arc<dyn NetworkChecks>>,
     pub(crate) cert_expiry_min: Duration,
     pub(crate) tls: Option<Tls>,
     /// Opens the content users send; it lasts as long as the daemon.
@@ -40,6 +41,7 @@ impl ControlApi {
             proposer,
             status,
             logs,
+            network_checks: None,
             cert_expiry_min: ca::NODE_VALIDITY_MIN,
             tls: None,
             open_key: Arc::new(OpenKey::generate().expect("the system has randomness")),
@@ -52,6 +54,13 @@ impl ControlApi {
     pub fn with_identity(mut self, tls: Tls, cert_expiry_min: Duration) -> Self {
         self.tls = Some(tls);
         self.cert_expiry_min = cert_expiry_min;
+        self
+    }
+
+    /// The same with somebody who has nodes check their networks.
+    #[must_use]
+    pub fn with_network_checks(mut self, checks: Arc<dyn NetworkChecks>) -> Self {
+        self.network_checks = Some(checks);
         self
     }
 

@@ -76,6 +76,9 @@ pub enum Error {
     /// Output of containers could not be asked for.
     #[error("container output cannot be read: {0}")]
     Logs(String),
+    /// Nodes could not be asked how their networks are.
+    #[error("networks cannot be verified: {0}")]
+    Checks(String),
     /// The change was not committed, or not known to be.
     #[error(transparent)]
     Propose(#[from] ProposeError),

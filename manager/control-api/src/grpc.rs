@@ -455,6 +455,16 @@ impl Control for ControlService {
         self.api.disconnect_network(network, task).await?;
         Ok(Response::new(wire::DisconnectNetworkResponse {}))
     }
+
+    async fn verify_networks(
+        &self,
+        request: Request<wire::VerifyNetworksRequest>,
+    ) -> Answer<wire::VerifyNetworksResponse> {
+        let checks = self.api.verify_networks(&request.get_ref().key).await?;
+        Ok(Response::new(wire::VerifyNetworksResponse {
+            nodes: checks.iter().map(Into::into).collect(),
+        }))
+    }
 }
 
 fn required<T>(field: &str, value: Option<T>) -> Result<T, Error> {

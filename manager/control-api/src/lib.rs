@@ -35,8 +35,8 @@ pub use error::Error;
 pub use join_token::{JoinTokenView, NewJoinToken};
 pub use logs::{LogBatch, LogLine, LogOptions, LogSelector, LogSource, LogStream, LogStreamName};
 pub use network::{
-    Connection, CreatedNetwork, NetworkDetails, NetworkPeer, NetworkService, NetworkTask,
-    NetworkView, SubnetUse,
+    Connection, CreatedNetwork, NetworkChecks, NetworkDetails, NetworkPeer, NetworkService,
+    NetworkTask, NetworkView, SubnetUse,
 };
 pub use node::{NodeList, NodeView};
 pub use root::RotateRoot;

@@ -2,6 +2,7 @@
 
 mod connect;
 mod target;
+mod verify;
 mod view;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::{ControlApi, Error, key, validate};
 
 pub use connect::Connection;
 pub(crate) use target::resolve;
+pub use verify::NetworkChecks;
 pub use view::{NetworkDetails, NetworkPeer, NetworkService, NetworkTask, NetworkView, SubnetUse};
 
 impl ControlApi {

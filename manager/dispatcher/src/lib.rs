@@ -11,6 +11,7 @@
 //! which holds only which tasks to read again.
 
 mod assignments;
+mod check;
 mod content;
 mod dispatcher;
 mod driver;

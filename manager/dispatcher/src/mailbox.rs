@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use types::{NetworkId, TaskId};
 
+use crate::check;
 use crate::reach::DirtyReach;
 
 /// What has to be read again.
@@ -16,6 +17,8 @@ pub(crate) struct Dirty {
     pub(crate) tasks: BTreeSet<TaskId>,
     /// The node itself, the managers or the roots.
     pub(crate) node: bool,
+    /// Somebody wants to know how the node's networks are.
+    pub(crate) check: bool,
     /// Everything: commits were missed.
     pub(crate) all: bool,
     /// The node is to send a heartbeat at once.
@@ -33,6 +36,8 @@ pub(crate) struct Mailbox {
     token: CancellationToken,
     /// Networks the node takes part in, as its session last saw them.
     on: Mutex<BTreeSet<NetworkId>>,
+    /// Those who want to know how the node's networks are.
+    checks: Mutex<Vec<check::Reply>>,
 }
 
 impl Mailbox {
@@ -44,6 +49,7 @@ impl Mailbox {
             ended: Mutex::default(),
             token: term.child_token(),
             on: Mutex::default(),
+            checks: Mutex::default(),
         }
     }
 
@@ -51,6 +57,25 @@ impl Mailbox {
     pub(crate) fn mark(&self, mark: impl FnOnce(&mut Dirty)) {
         mark(&mut self.dirty.lock().unwrap_or_else(PoisonError::into_inner));
         self.wake.notify_one();
+    }
+
+    /// Asks for a check of the node's networks; `None` when too many wait for one.
+    pub(crate) fn check(&self) -> Option<oneshot::Receiver<check::Verdict>> {
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+            if checks.len() >= check::WAITING_MAX {
+                return None;
+            }
+            checks.push(reply);
+        }
+        self.mark(|dirty| dirty.check = true);
+        Some(answer)
+    }
+
+    /// Takes those who asked for a check.
+    pub(crate) fn take_checks(&self) -> Vec<check::Reply> {
+        std::mem::take(&mut *self.checks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Says which networks the node takes part in. Whoever says it reads the state afterwards: what

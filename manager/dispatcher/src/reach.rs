@@ -5,18 +5,19 @@
 //! tasks are on, and nothing else. Every record is a function of the state alone; marks only say
 //! which to look at again.
 
+mod audit;
 mod derive;
 mod marks;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hasher as _};
 
-use prost::Message as _;
 use proto::dispatcher::AssignmentChange;
 use proto::dispatcher::assignment_change::Change;
+use proto::fingerprint;
 use store::State;
 use types::{NetworkId, NodeId, ServiceId, TaskId};
 
+pub(crate) use audit::Stale;
 pub(crate) use derive::{interest, is_peer};
 pub(crate) use marks::{Marked, concerns};
 
@@ -33,7 +34,8 @@ pub(crate) struct DirtyReach {
     pub(crate) nodes: BTreeSet<NodeId>,
 }
 
-/// What one session's agent was sent: of each record no more than a fingerprint.
+/// What one session's agent was sent: of each record no more than a fingerprint. Keeping the
+/// records themselves would cost every session a copy of all there is on ingress.
 #[derive(Debug, Default)]
 pub(crate) struct SentReach {
     settings: Option<u64>,
@@ -162,17 +164,6 @@ fn tell<I: Ord + Copy>(
             changes.push(remove(id));
         }
     }
-}
-
-/// Sixty-four bits of a record. Keeping the records themselves would cost every session a copy of
-/// all there is on ingress.
-fn fingerprint(change: &Change) -> u64 {
-    let message = AssignmentChange {
-        change: Some(change.clone()),
-    };
-    let mut hasher = DefaultHasher::new();
-    hasher.write(&message.encode_to_vec());
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use types::NodeId;
 use types::id::{IdSource, RandomIds};
 
 use crate::assignments::Assignments;
+use crate::check::{Checks, Next};
 use crate::content::Contents;
 use crate::fetch::Fetches;
 use crate::liveness::SessionKey;
@@ -36,6 +37,7 @@ pub(crate) struct Session {
     assignments: Assignments,
     reach: SentReach,
     contents: Contents,
+    checks: Checks,
     told: Told,
     /// The batch that is being stored.
     batch: Option<(u64, Written)>,
@@ -79,6 +81,7 @@ impl Session {
             assignments,
             reach: SentReach::default(),
             contents: Contents::new(node, seal_key, fetches),
+            checks: Checks::default(),
             told: Told::default(),
             batch: None,
             foreign_reports: 0,
@@ -128,6 +131,7 @@ impl Session {
                     Ok(None) | Err(_) => Err(End::Gone),
                 },
                 dirty = mailbox.next() => self.tell(dirty).await,
+                () = self.checks.due() => self.check().await,
                 ack = stored(&mut self.batch) => self.acknowledge(ack).await,
             };
             if let Err(end) = result {
@@ -150,12 +154,51 @@ impl Session {
         .await
     }
 
+    /// Goes on with checking the node's networks.
+    async fn check(&mut self) -> Result<(), End> {
+        let state = self.term.store.state();
+        let mut next = self.checks.look(&self.reach, &state, self.node);
+        if let Next::Tell(missed) = &next {
+            let texts = missed.texts();
+            tracing::error!(node = %self.node, ?texts, "a node was not told of changes");
+            let mut dirty = Dirty::default();
+            missed.mark(&mut dirty.reach);
+            self.tell(dirty).await?;
+            let Next::Tell(missed) = next else {
+                return Ok(());
+            };
+            next = self.checks.ask(missed, &self.reach);
+        }
+        match next {
+            Next::Ask(order) => {
+                self.send(manager_message::Message::CheckNetworks(order))
+                    .await
+            }
+            Next::Wait | Next::Tell(_) => Ok(()),
+        }
+    }
+
+    async fn checked(&mut self, answer: wire::NetworksChecked) -> Result<(), End> {
+        if self.checks.answer(answer) {
+            return Ok(());
+        }
+        tracing::error!(node = %self.node, "a node holds other records than it was told");
+        self.tell(Dirty {
+            all: true,
+            ..Dirty::default()
+        })
+        .await
+    }
+
     /// Sends what the agent does not know yet. Everything is read from the state as it is now, so
     /// whatever happened meanwhile goes into the same message.
     async fn tell(&mut self, dirty: Dirty) -> Result<(), End> {
         if dirty.call {
             let call = wire::HeartbeatCall {};
             self.send(manager_message::Message::Call(call)).await?;
+        }
+        if dirty.check {
+            self.checks.wait_for(self.mailbox.take_checks());
         }
         let state = self.term.store.state();
         if (dirty.node || dirty.all)
@@ -206,6 +249,7 @@ impl Session {
             Some(agent_message::Message::Goodbye(wire::Goodbye { leaving })) => {
                 Err(End::Goodbye { leaving })
             }
+            Some(agent_message::Message::NetworksChecked(answer)) => self.checked(answer).await,
             Some(agent_message::Message::Register(_)) => {
                 Err(Status::invalid_argument("the session is registered already").into())
             }

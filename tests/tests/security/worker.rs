@@ -183,7 +183,8 @@ async fn a_worker_is_told_of_its_own_tasks_and_believed_about_them_only() {
                 }
                 manager_message::Message::Started(_)
                 | manager_message::Message::Heartbeat(_)
-                | manager_message::Message::Call(_) => {}
+                | manager_message::Message::Call(_)
+                | manager_message::Message::CheckNetworks(_) => {}
             }
         }
     }

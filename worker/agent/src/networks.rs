@@ -75,6 +75,12 @@ impl Networks {
         }
     }
 
+    /// A sum of fingerprints of all records, for comparison with what managers sent.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let prints = changes(&self.reach).map(|change| proto::fingerprint(&change));
+        prints.fold(0, u64::wrapping_add)
+    }
+
     /// Waits until there is something to write.
     pub(crate) async fn unsaved(&self) {
         match self.save_at {
@@ -165,13 +171,27 @@ fn read(file: &Path) -> Result<Option<Reach>, String> {
 }
 
 fn encode(reach: &Reach) -> Vec<u8> {
-    let settings = reach.settings.as_ref().map(|settings| {
-        let mut settings = wire::NetworkSettings::from(settings);
-        // A key at rest would have to be guarded like a secret; managers tell it again.
-        settings.gossip_keys.clear();
-        Change::NetworkSettings(settings)
+    let changes = changes(reach).map(|mut change| {
+        if let Change::NetworkSettings(settings) = &mut change {
+            // A key at rest would have to be guarded like a secret; managers tell it again.
+            settings.gossip_keys.clear();
+        }
+        wire::AssignmentChange {
+            change: Some(change),
+        }
     });
-    let changes = reach
+    wire::Assignments {
+        changes: changes.collect(),
+        ..Default::default()
+    }
+    .encode_to_vec()
+}
+
+/// The records as they were told.
+fn changes(reach: &Reach) -> impl Iterator<Item = Change> {
+    let settings = reach.settings.as_ref();
+    let settings = settings.map(|settings| Change::NetworkSettings(settings.into()));
+    reach
         .networks
         .values()
         .map(|one| Change::UpdateNetwork((&**one).into()))
@@ -194,14 +214,6 @@ fn encode(reach: &Reach) -> Vec<u8> {
                 .map(|one| Change::UpdatePeer((&**one).into())),
         )
         .chain(settings)
-        .map(|change| wire::AssignmentChange {
-            change: Some(change),
-        });
-    wire::Assignments {
-        changes: changes.collect(),
-        ..Default::default()
-    }
-    .encode_to_vec()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use executor::Executor;
 use proto::dispatcher::{self as wire, agent_message, manager_message};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use types::NodeId;
@@ -29,6 +30,8 @@ const PERIOD_MAX: Duration = Duration::from_secs(600);
 const DESCRIBE_PERIOD: Duration = Duration::from_secs(20);
 /// Lost peers that are told; a node that lost so many is rather lost itself.
 const LOST_PEERS_MAX: usize = 1024;
+/// Comparisons of the networks that may be under way; a manager asks for one at a time.
+const CHECKS_MAX: usize = 4;
 /// How long a manager may take to confirm a goodbye.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -76,6 +79,7 @@ pub(crate) async fn run(
         cursor: Cursor::default(),
         period: period(established.started.heartbeat_period),
         heard_at: Instant::now(),
+        checks: JoinSet::new(),
     };
     session.context.tasks.shared.outbox.resend();
     // Whoever leads now has not heard it.
@@ -92,6 +96,8 @@ struct Session<'a> {
     cursor: Cursor,
     period: Duration,
     heard_at: Instant,
+    /// Comparisons of the machine's networks that were asked for.
+    checks: JoinSet<wire::NetworksChecked>,
 }
 
 impl Session<'_> {
@@ -125,6 +131,9 @@ impl Session<'_> {
                 () = self.context.networks.unsaved() => {
                     self.context.networks.save();
                     Ok(())
+                }
+                Some(Ok(answer)) = self.checks.join_next() => {
+                    self.send(agent_message::Message::NetworksChecked(answer))
                 }
                 _ = describe.tick() => self.describe().await,
                 () = executor.described_anew() => self.describe().await,
@@ -165,6 +174,7 @@ impl Session<'_> {
                 self.context.tasks.shared.outbox.acknowledge(ack.sequence);
             }
             Some(manager_message::Message::Node(notice)) => self.notice(notice),
+            Some(manager_message::Message::CheckNetworks(order)) => self.check(&order),
             Some(manager_message::Message::Call(wire::HeartbeatCall {})) => {
                 self.send(agent_message::Message::Heartbeat(wire::Heartbeat {}))?;
             }
@@ -172,6 +182,26 @@ impl Session<'_> {
             None => {}
         }
         Ok(())
+    }
+
+    /// Has the machine's networks compared with what was told up to now; others need not wait.
+    fn check(&mut self, order: &wire::CheckNetworks) {
+        if self.checks.len() >= CHECKS_MAX {
+            return;
+        }
+        let executor = self.context.executor.clone();
+        let mut answer = wire::NetworksChecked {
+            id: order.id,
+            fingerprint: self.context.networks.fingerprint(),
+            ..wire::NetworksChecked::default()
+        };
+        self.checks.spawn(async move {
+            match executor.check_networks().await {
+                Ok(check) => answer.check = Some((&check).into()),
+                Err(error) => answer.err = error.to_string(),
+            }
+            answer
+        });
     }
 
     fn notice(&mut self, notice: wire::NodeNotice) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
+use types::check::NetworkCheck;
 use types::node::NodeDescription;
 use types::reach::Reach;
 use types::{Node, NodeId, Task, TaskId};
@@ -41,6 +42,15 @@ pub trait Executor: Send + Sync + 'static {
     /// while the node does not look.
     fn lost_peers(&self) -> watch::Receiver<Option<Arc<BTreeSet<NodeId>>>> {
         watch::channel(None).1
+    }
+
+    /// Compares the machine's networks with what managers told and repairs what differs. A machine
+    /// without networks finds nothing.
+    ///
+    /// # Errors
+    /// When the comparison cannot be made.
+    async fn check_networks(&self) -> Result<NetworkCheck, Error> {
+        Ok(NetworkCheck::default())
     }
 
     /// Where the content of secrets and configs is found from now on. A machine whose tasks see no

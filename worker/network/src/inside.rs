@@ -1,5 +1,7 @@
 //! Sets up a container's own side: interfaces, addresses, routes, kernel parameters.
 
+mod compare;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
@@ -13,6 +15,8 @@ use crate::observe;
 use crate::sandbox::{Interface, Sandbox};
 use crate::socket::{Request, Socket};
 use crate::state::LinkName;
+
+pub(crate) use compare::missing;
 
 /// Sets up everything inside. Whatever is there already stays, so that it can be done again.
 pub(crate) fn set_up(namespace: &OwnedFd, sandbox: &Sandbox, mtus: &[u32]) -> io::Result<()> {

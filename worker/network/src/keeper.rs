@@ -5,7 +5,6 @@
 //! the kernel and repairs what is not as it should be.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,11 +23,12 @@ use crate::mtu::{MTU_DEFAULT, Underlay, path};
 use crate::namespace;
 use crate::network::Adjusted;
 use crate::observe::Observed;
-use crate::plan::{Change, Kind, plan};
+use crate::plan::{Change, plan};
 use crate::records::{Record, Records};
 use crate::sandbox::{Interface, Sandbox};
 use crate::socket::Notifications;
 use crate::state::{LinkKind, LinkName, State};
+use crate::verified::Verified;
 use crate::view::View;
 use crate::{Error, Options};
 
@@ -37,11 +37,9 @@ mod connect;
 mod encryption;
 mod filter;
 mod reserve;
+mod verify;
 
 use filter::Filters;
-
-/// Rounds of one pass: a change may undo another, as a new bridge does with its ports.
-const ROUNDS_MAX: usize = 3;
 
 /// How soon after a change of our own the kernel is read: what it tells of it is passed over, and
 /// with it what others did at the same moment.
@@ -80,7 +78,7 @@ pub(crate) enum Command {
         reply: Reply<Vec<(Sandbox, u32)>>,
     },
     Verify {
-        reply: Reply<Vec<String>>,
+        reply: Reply<Verified>,
     },
     Look {
         reply: Reply<()>,
@@ -304,7 +302,7 @@ impl Keeper {
         let Some(assumed) = self.assumed.take() else {
             // The first time there is no telling what is there.
             return match self.pass(&view) {
-                Ok((_, refusals)) => refusals,
+                Ok(passed) => passed.refused,
                 Err(error) => {
                     tell(&error);
                     Vec::new()
@@ -384,112 +382,6 @@ impl Keeper {
         Ok(refusals)
     }
 
-    /// Reads the kernel and makes it what it should be. Returns the differences that nobody had
-    /// asked for, and what was refused.
-    fn pass(&mut self, view: &Arc<View>) -> Result<(Vec<String>, Vec<Refusal>), Error> {
-        let start = Instant::now();
-        let living = self.living();
-        let expected = self.assumed.take();
-        let mut found = Vec::new();
-        let mut refused = Vec::new();
-        let mut again = BTreeSet::new();
-        self.seal(view);
-        for round in 0..ROUNDS_MAX {
-            let observed = self.machine.observe();
-            let observed = observed.map_err(Error::kernel("read the node's links"))?;
-            let underlay = self.find_underlay(view, &observed);
-            let mtu_changed = underlay != std::mem::replace(&mut self.underlay, underlay);
-            self.note_subnets(&observed);
-            self.note_devices(&observed);
-            let desired = self.desired(view, &living);
-            let changes = plan(&desired, &observed.state);
-            if round == 0 {
-                // What has only just been asked for is no fault of the kernel's.
-                let asked = expected.as_ref().map(|expected| plan(&desired, expected));
-                found = asked.map_or_else(Vec::new, |asked| {
-                    changes
-                        .iter()
-                        .filter(|change| !asked.contains(change))
-                        .cloned()
-                        .collect()
-                });
-                if expected.is_none() || mtu_changed {
-                    again.extend(living.iter().map(|record| record.sandbox.task));
-                }
-            }
-            again.extend(made_again(&changes, &living));
-            let is_done = changes.is_empty();
-            refused = self.apply(&changes, &living)?;
-            self.assumed = Some(desired);
-            if is_done || !refused.is_empty() {
-                break;
-            }
-        }
-        for record in living
-            .iter()
-            .filter(|record| again.contains(&record.sandbox.task))
-        {
-            if let Err(error) = self.connect(record) {
-                tell(&error);
-            }
-        }
-        self.tell_carried(view, &living);
-        self.filter(view, &living);
-        let mut found: Vec<(Kind, String)> = found
-            .iter()
-            .map(|change| (change.kind(), change.to_string()))
-            .collect();
-        // What happens to links is told by the kernel; what happens to the filter is not.
-        if Instant::now() >= self.filters_at {
-            let different = self.repair_filters();
-            found.extend(different.into_iter().map(|what| (Kind::Filter, what)));
-            self.filters_at = Instant::now() + self.options.pass_period;
-        }
-        self.tell_repairs(&found);
-        self.counters.count_pass(start.elapsed());
-        self.pass_at = Instant::now() + self.options.pass_period;
-        Ok((found.into_iter().map(|(_, what)| what).collect(), refused))
-    }
-
-    fn verify(&mut self, replies: Vec<Reply<Vec<String>>>) {
-        if !replies.is_empty() {
-            self.filters_at = Instant::now();
-        }
-        let result = match self.view.clone() {
-            Some(view) => self.pass(&view).map(|(found, refused)| {
-                let refused = refused
-                    .iter()
-                    .map(|Refusal { change, errno }| format!("{change}: {errno}"));
-                let missing = self.missing_devices();
-                found
-                    .into_iter()
-                    .chain(refused)
-                    .chain(missing)
-                    .collect::<Vec<_>>()
-            }),
-            None => Ok(Vec::new()),
-        };
-        match result {
-            Ok(differences) => {
-                for reply in replies {
-                    answer(reply, Ok(differences.clone()));
-                }
-            }
-            Err(error) => {
-                tell(&error);
-                self.pass_at = Instant::now() + Duration::from_secs(1);
-                let text = error.to_string();
-                for reply in replies {
-                    let error = io::Error::other(text.clone());
-                    answer(
-                        reply,
-                        Err(Error::kernel("verify the node's network")(error)),
-                    );
-                }
-            }
-        }
-    }
-
     /// The smallest MTU on the way to other nodes.
     fn find_underlay(&mut self, view: &View, observed: &Observed) -> Underlay {
         let own = |address: &IpNet| view.data_path.contains(&address.addr());
@@ -528,16 +420,6 @@ impl Keeper {
         self.machine_subnets = others.map(|(address, ..)| address.trunc()).collect();
     }
 
-    fn tell_repairs(&mut self, found: &[(Kind, String)]) {
-        for (kind, what) in found {
-            self.counters.count_repair(*kind);
-            self.tell_once(what.clone(), "repairing the node's network");
-        }
-        if found.is_empty() {
-            self.told.clear();
-        }
-    }
-
     /// Tells what may come again every few seconds, but only the first time.
     fn tell_once(&mut self, what: String, why: &'static str) {
         if self.told.len() < TOLD_MAX && !self.told.contains(&what) {
@@ -545,24 +427,6 @@ impl Keeper {
             self.told.insert(what);
         }
     }
-}
-
-/// Tasks whose interfaces are made afresh by these changes.
-fn made_again(changes: &[Change], living: &[Record]) -> Vec<TaskId> {
-    let is_made = |port: &LinkName| {
-        changes
-            .iter()
-            .any(|change| matches!(change, Change::AddLink(name, _) if name == port))
-    };
-    let interfaces = living.iter().flat_map(|record| {
-        record
-            .sandbox
-            .interfaces
-            .iter()
-            .map(|interface| (record.sandbox.task, interface))
-    });
-    let made = interfaces.filter(|(_, interface)| interface.port().is_some_and(is_made));
-    made.map(|(task, _)| task).collect()
 }
 
 fn answer<T>(reply: Reply<T>, result: Result<T, Error>) {

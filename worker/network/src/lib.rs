@@ -40,6 +40,7 @@ mod records;
 mod sandbox;
 mod socket;
 mod state;
+mod verified;
 mod view;
 
 pub use counters::Counts;
@@ -49,4 +50,5 @@ pub use options::Options;
 pub use plan::Kind;
 pub use sandbox::{Base, DeviceKind, Interface, Sandbox};
 pub use state::LinkName;
+pub use verified::{Found, Verified};
 pub use view::{DEFAULT_BRIDGE, View};

@@ -13,6 +13,7 @@ use types::network::{NetworkAttachment, PublishedPort};
 use crate::counters::{Counters, Counts};
 use crate::keeper::{Command, Keeper};
 use crate::sandbox::Sandbox;
+use crate::verified::Verified;
 use crate::view::View;
 use crate::{Error, Options};
 
@@ -181,12 +182,11 @@ impl Network {
         self.ask(|reply| Command::Retain { known, reply }).await
     }
 
-    /// Compares everything now. Returns the differences that were found, which are repaired as far
-    /// as the kernel lets it.
+    /// Compares everything now, and repairs what differs as far as the kernel lets it.
     ///
     /// # Errors
     /// When the kernel cannot be read.
-    pub async fn verify(&self) -> Result<Vec<String>, Error> {
+    pub async fn verify(&self) -> Result<Verified, Error> {
         self.ask(|reply| Command::Verify { reply }).await
     }
 

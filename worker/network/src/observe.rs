@@ -104,7 +104,7 @@ pub(crate) fn index_of(socket: &mut Socket, name: &LinkName) -> io::Result<u32> 
     }
 }
 
-fn link(message: &LinkMessage, names: &BTreeMap<u32, LinkName>) -> Link {
+pub(crate) fn link(message: &LinkMessage, names: &BTreeMap<u32, LinkName>) -> Link {
     let mut link = Link {
         kind: LinkKind::Other(String::new()),
         mac: None,
@@ -202,7 +202,7 @@ fn port(bridge: &LinkName, flags: &[InfoBridgePort]) -> Port {
     port
 }
 
-fn addresses(socket: &mut Socket) -> io::Result<Vec<(u32, IpNet)>> {
+pub(crate) fn addresses(socket: &mut Socket) -> io::Result<Vec<(u32, IpNet)>> {
     let mut addresses = Vec::new();
     for answer in socket.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))? {
         let RouteNetlinkMessage::NewAddress(message) = answer else {

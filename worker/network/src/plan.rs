@@ -39,16 +39,19 @@ pub enum Kind {
     Neighbour,
     /// Rules of the packet filter.
     Filter,
+    /// Interfaces, addresses and routes inside of containers.
+    Inside,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Link,
         Self::Address,
         Self::Forwarding,
         Self::Neighbour,
         Self::Filter,
+        Self::Inside,
     ];
 }
 
@@ -60,11 +63,29 @@ impl fmt::Display for Kind {
             Self::Forwarding => "forwarding",
             Self::Neighbour => "neighbour",
             Self::Filter => "filter",
+            Self::Inside => "inside",
         })
     }
 }
 
 impl Change {
+    /// The link it concerns.
+    pub(crate) fn link(&self) -> &LinkName {
+        match self {
+            Self::DeleteLink(link)
+            | Self::AddLink(link, _)
+            | Self::SetLink(link, _)
+            | Self::DeleteAddress(link, _)
+            | Self::AddAddress(link, _)
+            | Self::DeletePortMac(link, _)
+            | Self::AddPortMac(link, _)
+            | Self::DeleteTunnelMac(link, ..)
+            | Self::AddTunnelMac(link, ..)
+            | Self::DeleteNeighbour(link, _)
+            | Self::AddNeighbour(link, ..) => link,
+        }
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::DeleteLink(_) | Self::AddLink(..) | Self::SetLink(..) => Kind::Link,

@@ -20,7 +20,7 @@ fn code(error: &Error) -> Code {
         Error::Stale { .. } => Code::Aborted,
         Error::Precondition(_) => Code::FailedPrecondition,
         Error::Unsupported(_) => Code::Unimplemented,
-        Error::NotReady | Error::Logs(_) => Code::Unavailable,
+        Error::NotReady | Error::Logs(_) | Error::Checks(_) => Code::Unavailable,
         Error::Token(_) | Error::Seal(_) => Code::Internal,
         Error::Propose(error) => propose_code(error),
     }

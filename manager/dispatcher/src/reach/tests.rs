@@ -390,6 +390,8 @@ fn churn_leaves_every_node_with_exactly_the_records_of_its_networks() {
             fresh.hear(SentReach::default().complete(&world.state, node, on.clone()));
             let known = &world.sessions[&node].known;
             assert_eq!(*known, fresh, "seed {seed}, node {node}");
+            let stale = Stale::find(&world.sessions[&node].sent, &world.state, node);
+            assert_eq!(stale.texts(), [] as [String; 0], "seed {seed}, node {node}");
             assert_only(&world.state, node, &on, &fresh);
             records += fresh.tasks.len();
         }
@@ -489,4 +491,38 @@ fn nothing_is_said_twice() {
     let on = session.on.clone();
     let again = session.sent.incremental(&world.state, node, on, everything);
     assert_eq!(again, []);
+}
+
+#[test]
+fn what_was_not_told_is_found_and_told() {
+    let mut world = World::new(1);
+    let web = service(1, &[1], true);
+    let node = NodeId::from_number(1);
+    world.commit(vec![
+        Action::Create(web.clone().into()),
+        Action::Create(task(1, &web, node).into()),
+    ]);
+    world.tell(node);
+    world.commit(vec![Action::Create(
+        task(2, &web, NodeId::from_number(2)).into(),
+    )]);
+    let state = world.state.clone();
+    let session = world.sessions.get_mut(&node).unwrap();
+    // As if a mark had been forgotten.
+    session.dirty = DirtyReach::default();
+    let first = Stale::find(&session.sent, &state, node);
+    let texts = first.texts();
+    let expected = format!("task {}", TaskId::from_number(2));
+    assert!(texts.contains(&expected), "{texts:?}");
+    let missed = Stale::find(&session.sent, &state, node).persisting(&first);
+    assert_eq!(missed, first);
+    // Told meanwhile: nothing was missed.
+    assert!(Stale::default().persisting(&first).is_empty());
+    let (mut dirty, on) = (DirtyReach::default(), session.on.clone());
+    missed.mark(&mut dirty);
+    let before = session.sent.sum();
+    let changes = session.sent.incremental(&state, node, on, dirty);
+    assert_eq!(changes.len(), texts.len());
+    assert!(Stale::find(&session.sent, &state, node).is_empty());
+    assert_ne!(session.sent.sum(), before);
 }

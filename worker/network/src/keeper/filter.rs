@@ -198,8 +198,9 @@ impl Keeper {
         Ok(())
     }
 
-    /// Compares the packet filter with what it was told. Returns the differences, repaired.
-    pub(super) fn repair_filters(&mut self) -> Vec<String> {
+    /// Compares the packet filter with what it was told. Returns the differences, repaired, and
+    /// what could not be compared or repaired.
+    pub(super) fn repair_filters(&mut self) -> (Vec<String>, Vec<String>) {
         let mut found = Vec::new();
         let mut refused = Vec::new();
         let mut note = |place: String, result: Result<nft::Difference, nft::Error>| match result {
@@ -229,10 +230,10 @@ impl Keeper {
                 note(format!("packet filter of task {task}"), way_back.repair());
             }
         }
-        for what in refused {
-            self.refuse_filter(what);
+        for what in &refused {
+            self.refuse_filter(what.clone());
         }
-        found
+        (found, refused)
     }
 
     pub(super) fn refuse_filter(&mut self, what: String) {

@@ -157,6 +157,14 @@ impl Datapath {
         self.ask(Command::Complete).await
     }
 
+    /// Says everything again, to a process that was found to serve something else.
+    ///
+    /// # Errors
+    /// When the process cannot be told; it is told later.
+    pub async fn repeat(&self) -> Result<(), Error> {
+        self.ask(Command::Repeat).await
+    }
+
     /// What the process serves. `None` when there is none, as nothing is to be served.
     ///
     /// # Errors

@@ -204,6 +204,9 @@ pub struct Set {
     /// Its tasks.
     #[prost(message, repeated, tag = "5")]
     pub tasks: Vec<Task>,
+    /// Of all of it; only in a status.
+    #[prost(uint64, tag = "6")]
+    pub fingerprint: u64,
 }
 
 /// A task's place.
@@ -391,7 +394,7 @@ pub struct Status {
     /// Ids of sandboxes.
     #[prost(string, repeated, tag = "1")]
     pub sandboxes: Vec<String>,
-    /// Networks: id and sets, of which only owner and version are filled in.
+    /// Networks: id and sets, of which only owner, version and fingerprint are filled in.
     #[prost(message, repeated, tag = "2")]
     pub networks: Vec<Network>,
     /// What gossip knows.

@@ -32,6 +32,19 @@ pub struct RecordSet {
     pub tasks: Vec<TaskRecord>,
 }
 
+impl RecordSet {
+    /// A number that differs when anything in the set does. The same in every process.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        use prost::Message as _;
+        // FNV-1a, of the set as it is sent.
+        let bytes = crate::message::Set::from(self).encode_to_vec();
+        bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    }
+}
+
 /// A task's or container's place in a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskRecord {

@@ -65,6 +65,7 @@ pub(crate) enum Command {
         reply: Reply<()>,
     },
     Complete(Reply<()>),
+    Repeat(Reply<()>),
     Status(Reply<Option<Status>>),
     End(Reply<()>),
 }
@@ -191,6 +192,12 @@ impl Service {
                 (vec![self.desired.set_tunnel(desired)], Waiter::Done(reply))
             }
             Command::Complete(reply) => (vec![self.desired.complete()], Waiter::Done(reply)),
+            Command::Repeat(reply) => {
+                let mut sayings = self.desired.say_all();
+                // Its answer comes last, whatever there is to say.
+                sayings.push(whole(Ask::Status(Empty {})));
+                (sayings, Waiter::Done(reply))
+            }
             Command::Status(reply) => (vec![whole(Ask::Status(Empty {}))], Waiter::Status(reply)),
             Command::End(reply) => {
                 self.desired = Desired::default();

@@ -1,6 +1,7 @@
 //! What the process serves, for comparison with what it should.
 
 use crate::{PeerStates, SandboxId};
+use std::collections::BTreeMap;
 use types::NetworkId;
 
 /// What the process serves.
@@ -50,4 +51,6 @@ pub struct NetworkStatus {
     pub network: NetworkId,
     /// Each owner of a record set with the set's version, in order.
     pub sets: Vec<(String, u64)>,
+    /// [`crate::RecordSet::fingerprint`] of each, by its owner.
+    pub fingerprints: BTreeMap<String, u64>,
 }

@@ -120,7 +120,13 @@ impl Zone {
             let set = |(owner, set): (&Rc<str>, &Rc<RecordSet>)| (owner.to_string(), set.version);
             let mut sets: Vec<_> = network.sets.iter().map(set).collect();
             sets.sort();
-            NetworkStatus { network: *id, sets }
+            let print =
+                |(owner, set): (&Rc<str>, &Rc<RecordSet>)| (owner.to_string(), set.fingerprint());
+            NetworkStatus {
+                network: *id,
+                sets,
+                fingerprints: network.sets.iter().map(print).collect(),
+            }
         };
         networks.into_iter().map(status).collect()
     }

@@ -223,6 +223,7 @@ impl Orders {
                 .sets
                 .into_iter()
                 .map(|(owner, version)| Set {
+                    fingerprint: network.fingerprints.get(&owner).copied().unwrap_or(0),
                     owner,
                     version,
                     ..Set::default()

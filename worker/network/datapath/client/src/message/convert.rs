@@ -140,6 +140,7 @@ impl From<&RecordSet> for Set {
             names: set.names.clone(),
             virtual_ips: set.virtual_ips.iter().map(address_bytes).collect(),
             tasks: set.tasks.iter().map(Task::from).collect(),
+            fingerprint: 0,
         }
     }
 }
@@ -298,6 +299,11 @@ impl Status {
                     .sets
                     .iter()
                     .map(|set| (set.owner.clone(), set.version))
+                    .collect(),
+                fingerprints: network
+                    .sets
+                    .iter()
+                    .map(|set| (set.owner.clone(), set.fingerprint))
                     .collect(),
             })
         };

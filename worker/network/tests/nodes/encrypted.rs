@@ -169,7 +169,7 @@ async fn it_is_closed_without_who_carries_it_and_heals_with_the_next() {
     carriers.0[0] = None;
     let mut told = Vec::new();
     while told.is_empty() || told.iter().any(|what: &String| !what.contains(device)) {
-        told = lab.network(0).verify().await.unwrap();
+        told = lab.network(0).verify().await.unwrap().left;
     }
     assert_eq!(
         told,

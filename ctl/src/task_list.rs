@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use proto::control::{ListNodesRequest, ListTasksRequest};
-use serde_json::Value;
+use types::network::PublishedPort;
 use types::{Node, NodeId, Task, Timestamp};
 
 use crate::connect::Connection;
@@ -145,7 +145,7 @@ impl TaskListOptions {
                 capital(task.desired_state.as_str()).into(),
                 state.trim_end().into(),
                 self.error(&task.status.err).into(),
-                Value::from(""),
+                ports(task).into(),
             ],
         )
     }
@@ -158,6 +158,28 @@ impl TaskListOptions {
             _ => format!("\"{}…\"", truncate(&err, ERROR_LEN - 1)),
         }
     }
+}
+
+/// Ports of the task's node that lead to it alone, as `*:32768->80/tcp`.
+fn ports(task: &Task) -> String {
+    let container = task.status.container_status.iter();
+    let opened = container.flat_map(|container| &container.ports);
+    let texts: Vec<String> = opened
+        .map(|port| {
+            let at = port.host_ip.map_or("*".to_owned(), |ip| match ip {
+                std::net::IpAddr::V4(ip) => ip.to_string(),
+                std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+            });
+            let PublishedPort {
+                published_port,
+                target_port,
+                protocol,
+                ..
+            } = port;
+            format!("{at}:{published_port}->{target_port}/{protocol}")
+        })
+        .collect();
+    texts.join(",")
 }
 
 /// Host names by id.

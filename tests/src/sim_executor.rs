@@ -182,6 +182,7 @@ impl Controller for SimController {
             pid: if ended.is_none() { container.number } else { 0 },
             exit_code: ended.map(|exit| exit.code),
             oom_killed: false,
+            ports: vec![],
         })
     }
 

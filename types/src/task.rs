@@ -103,6 +103,8 @@ pub struct ContainerStatus {
     /// The kernel ended it for lack of memory.
     #[serde(rename = "OOMKilled")]
     pub oom_killed: bool,
+    /// Ports its node opened for it alone, with the numbers the node chose (S2.08).
+    pub ports: Vec<PublishedPort>,
 }
 
 /// What to run, with what, when again, and where.

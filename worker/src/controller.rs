@@ -10,6 +10,7 @@ use container::private::Private;
 use container::{Container, ExitStatus, Step};
 use executor::{Controller, Error, Exit, LogOptions, LogStream};
 use futures::{StreamExt as _, stream};
+use types::network::PublishedPort;
 use types::task::ContainerStatus;
 use types::{Task, TaskId};
 
@@ -48,6 +49,8 @@ struct Inner {
 struct Observed {
     container: Option<Container>,
     exit: Option<ExitStatus>,
+    /// Ports the node opened for it, when it was made by this daemon.
+    ports: Option<Vec<PublishedPort>>,
 }
 
 impl ContainerController {
@@ -209,6 +212,7 @@ impl Controller for ContainerController {
             pid,
             exit_code: exit.map(|exit| exit.code),
             oom_killed: exit.is_some_and(|exit| exit.oom_killed),
+            ports: self.inner.ports(&observed),
         })
     }
 
@@ -297,8 +301,18 @@ impl Inner {
             container.remove().await.map_err(passing)?;
             return Err(error);
         }
-        lock(&self.observed).container = Some(container);
+        let mut observed = lock(&self.observed);
+        observed.container = Some(container);
+        observed.ports = Some(sandbox.map_or_else(Vec::new, |sandbox| sandbox.host_ports));
         Ok(())
+    }
+
+    /// Ports the node opened for the container; those reported before when another daemon made it.
+    fn ports(&self, observed: &Observed) -> Vec<PublishedPort> {
+        observed.ports.clone().unwrap_or_else(|| {
+            let reported = self.task().status.container_status.clone();
+            reported.map_or_else(Vec::new, |container| container.ports)
+        })
     }
 
     /// Makes sure that a container which was found is connected: the daemon before may have died on

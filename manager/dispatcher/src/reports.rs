@@ -54,6 +54,7 @@ pub(crate) fn check(
             err: bounded(status.err),
             container_status: status.container_status.map(|container| ContainerStatus {
                 container_id: bounded(container.container_id),
+                ports: of_number(container.ports, task.host_ports.len()),
                 ..container
             }),
             applied_at: task.status.applied_at,
@@ -64,6 +65,12 @@ pub(crate) fn check(
         }
     }
     Ok(Checked { actions, foreign })
+}
+
+/// No more than were asked for.
+fn of_number<T>(mut things: Vec<T>, count: usize) -> Vec<T> {
+    things.truncate(count);
+    things
 }
 
 fn bounded(mut text: String) -> String {

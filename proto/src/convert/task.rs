@@ -99,7 +99,10 @@ impl TryFrom<objects::TaskStatus> for TaskStatus {
             timestamp: Timestamp(message.timestamp),
             message: message.message,
             err: message.err,
-            container_status: message.container_status.map(Into::into),
+            container_status: message
+                .container_status
+                .map(TryInto::try_into)
+                .transpose()?,
             applied_at: Timestamp(message.applied_at),
         })
     }
@@ -112,18 +115,21 @@ impl From<&ContainerStatus> for objects::ContainerStatus {
             pid: status.pid,
             exit_code: status.exit_code,
             oom_killed: status.oom_killed,
+            ports: status.ports.iter().map(Into::into).collect(),
         }
     }
 }
 
-impl From<objects::ContainerStatus> for ContainerStatus {
-    fn from(message: objects::ContainerStatus) -> Self {
-        Self {
+impl TryFrom<objects::ContainerStatus> for ContainerStatus {
+    type Error = ConvertError;
+    fn try_from(message: objects::ContainerStatus) -> Result<Self, ConvertError> {
+        Ok(Self {
             container_id: message.container_id,
             pid: message.pid,
             exit_code: message.exit_code,
             oom_killed: message.oom_killed,
-        }
+            ports: all(message.ports)?,
+        })
     }
 }
 

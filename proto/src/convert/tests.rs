@@ -195,6 +195,12 @@ fn a_task_survives_the_wire() {
                     pid: 2,
                     exit_code: Some(0),
                     oom_killed: true,
+                    ports: vec![types::network::PublishedPort {
+                        target_port: 80,
+                        published_port: 32_768,
+                        mode: types::network::PublishMode::Host,
+                        ..types::network::PublishedPort::default()
+                    }],
                 }),
                 applied_at: Timestamp(3),
             },

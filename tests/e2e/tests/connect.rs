@@ -238,3 +238,47 @@ fn names_are_asked_of_whom_the_service_names() {
     let inspect = ["service", "inspect", "--format", format, "asking"];
     assert_eq!(lab.node(0).ctl(&inspect).unwrap().trim(), "[]");
 }
+
+/// Waits until `service ps` shows a task of a service with these columns.
+fn listed(lab: &Lab, service: &str, columns: &str, wanted: &str) -> String {
+    let list = ["service", "ps", "--no-trunc", "--format", columns, service];
+    wait_for(&format!("{service}: {wanted}"), WAIT_MAX, || {
+        let tasks = lab.node(0).ctl(&list)?;
+        let found = tasks.lines().find(|line| line.contains(wanted));
+        Ok(found.map(str::to_owned).ok_or(tasks.clone()))
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_port_of_the_node_is_chosen_and_shown_and_taken_from_nobody() {
+    let Some(lab) = swarm() else {
+        return;
+    };
+    let create = "service create -d --constraint node.hostname==n1 --name";
+    let publish = "--publish target=8080,mode=host web:1";
+    ctl(&lab, &format!("{create} chosen {publish}"));
+    let shown = listed(&lab, "chosen", "{{.CurrentState}} {{.Ports}}", "->8080/tcp");
+    let port = shown
+        .split("*:")
+        .nth(1)
+        .and_then(|rest| rest.split("->").next());
+    let port: u16 = port.unwrap().parse().unwrap();
+    let page = wait_for("a page at the port", WAIT_MAX, || {
+        let page = lab.fetch(lab.node(0).address(), port, "/");
+        Ok(page.map_err(|error| format!("{error:#}")))
+    });
+    assert!(page.unwrap().contains("version 1"));
+
+    let program = "--network host --env PORT=9999 web:1";
+    ctl(&lab, &format!("{create} program {program}"));
+    task(&lab, "program");
+    let publish = "--publish published=9999,target=8080,mode=host --restart-condition none web:1";
+    ctl(&lab, &format!("{create} second {publish}"));
+    let columns = "{{.CurrentState}} {{.Error}}";
+    let rejected = listed(&lab, "second", columns, "Rejected");
+    assert!(
+        rejected.contains("port 9999/tcp of this node is in use by web (pid"),
+        "{rejected}"
+    );
+}

@@ -56,6 +56,19 @@ pub enum Error {
         /// Who has it.
         holder: TaskId,
     },
+    /// A program of the node listens at a port that is asked for.
+    #[error(
+        "port {port}/{protocol} of this node is in use by {program}: publish another port, or stop \
+         what listens there"
+    )]
+    PortInUse {
+        /// The port.
+        port: u16,
+        /// Its protocol.
+        protocol: types::network::Protocol,
+        /// What is known of the program.
+        program: String,
+    },
     /// Managers have not told of a network yet.
     #[error("network {0} is not known to this node yet")]
     UnknownNetwork(NetworkId),

@@ -26,6 +26,7 @@ mod error;
 mod filter;
 mod inside;
 mod keeper;
+mod listeners;
 mod local;
 mod machine;
 mod message;

@@ -203,6 +203,37 @@ async fn a_port_of_the_node_is_given_once() {
     let expected = format!("port 8080/tcp of this node is taken by task {}", first.id);
     assert_eq!(error.to_string(), expected);
     in_time(controller.remove()).await.unwrap();
+    // Neither is it taken from a program of the machine, which is named.
+    let listener = machine.in_network(|| std::net::TcpListener::bind("0.0.0.0:8080").unwrap());
+    let error = in_time(other.prepare()).await.unwrap_err();
+    assert!(matches!(error, executor::Error::Fatal(_)), "{error}");
+    let program = format!("(pid {}): publish another port", std::process::id());
+    assert!(error.to_string().contains(&program), "{error}");
+    drop(listener);
     in_time(other.prepare()).await.unwrap();
     in_time(other.remove()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_port_the_node_chose_is_reported() {
+    let Some(machine) = machine() else { return };
+    let mut task = on_web(sh(1, "nc -l -p 80"), &["10.0.1.5/24"]);
+    task.host_ports = vec![PublishedPort {
+        target_port: 80,
+        mode: PublishMode::Host,
+        ..PublishedPort::default()
+    }];
+    let first_free = 32_768;
+    let listener = machine.in_network(move || std::net::TcpListener::bind(("0.0.0.0", first_free)));
+    let controller = machine.controller(&task);
+    drive(&*controller, &mut task, TaskState::Running).await;
+    let [port] = &controller.status().unwrap().ports[..] else {
+        panic!("one port was asked for")
+    };
+    assert_eq!(
+        (port.target_port, port.published_port),
+        (80, first_free + 1)
+    );
+    drop(listener);
+    in_time(controller.remove()).await.unwrap();
 }

@@ -11,6 +11,7 @@ use types::{NetworkId, TaskId};
 
 use super::Keeper;
 use crate::Error;
+use crate::listeners::{Listeners, program_of};
 use crate::local::{For, LocalSubnet};
 use crate::records::Record;
 use crate::sandbox::{self, Place, Sandbox};
@@ -80,7 +81,7 @@ impl Keeper {
     }
 
     /// Fills in the numbers of ports that leave the choice to the node, and refuses those another
-    /// task has.
+    /// task or a program of the node has.
     fn host_ports(&self, asked: Vec<PublishedPort>) -> Result<Vec<PublishedPort>, Error> {
         let mut held: BTreeMap<(Protocol, u16), TaskId> = BTreeMap::new();
         for record in self.records.all().values() {
@@ -88,19 +89,32 @@ impl Keeper {
                 held.insert((port.protocol, port.published_port), record.sandbox.task);
             }
         }
+        if asked.is_empty() {
+            return Ok(asked);
+        }
+        let listeners = Listeners::read();
         let mut chosen = Vec::new();
         for mut port in asked {
+            let at = |number| listeners.at(port.protocol, number, port.host_ip);
             if port.published_port == 0 {
                 // The allocator's range is for ports of the whole cluster.
                 let mut numbers = PORTS_DYNAMIC.end().saturating_add(1)..=HOST_PORT_MAX;
-                let number = numbers.find(|one| !held.contains_key(&(port.protocol, *one)));
-                port.published_port = number.ok_or(Error::NoPort)?;
+                let is_free =
+                    |one: &u16| !held.contains_key(&(port.protocol, *one)) && at(*one).is_none();
+                port.published_port = numbers.find(is_free).ok_or(Error::NoPort)?;
             } else if let Some(holder) = held.get(&(port.protocol, port.published_port)) {
                 let (port, protocol) = (port.published_port, port.protocol);
                 return Err(Error::PortTaken {
                     port,
                     protocol,
                     holder: *holder,
+                });
+            } else if let Some(socket) = at(port.published_port) {
+                let unknown = || "a program that this daemon cannot see".to_owned();
+                return Err(Error::PortInUse {
+                    port: port.published_port,
+                    protocol: port.protocol,
+                    program: program_of(socket).unwrap_or_else(unknown),
                 });
             }
             held.insert((port.protocol, port.published_port), TaskId::MIN);

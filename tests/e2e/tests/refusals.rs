@@ -143,6 +143,185 @@ fn services() {
     );
 }
 
+/// Refusals about networks and ports: the command, its exit code, what to do instead.
+const NETWORKS: &[(&str, i32, &str)] = &[
+    ("network create taken", 1, "already exists"),
+    ("network create host", 1, "already exists"),
+    ("network create a/b", 1, "DNS name component"),
+    (
+        "network create -d weave x",
+        2,
+        "use overlay, bridge, macvlan",
+    ),
+    ("network create -d host x", 1, "choose the driver overlay"),
+    ("network create --ipv4=false x", 1, "add IPv6 with --ipv6"),
+    ("network create --subnet 10.0.0 x", 2, "subnet"),
+    (
+        "network create --subnet 10.0.0.0/31 x",
+        1,
+        "ipam configuration",
+    ),
+    (
+        "network create --subnet 10.70.0.0/25 x",
+        1,
+        "choose another subnet",
+    ),
+    ("network create --subnet fd00:7::/64 x", 1, "--ipv6"),
+    (
+        "network create --subnet 10.71.0.0/24 --gateway 10.72.0.1 x",
+        2,
+        "add a --subnet that holds it",
+    ),
+    (
+        "network create --subnet 10.71.0.0/24 --ip-range 10.72.0.0/25 x",
+        2,
+        "add a --subnet that holds it",
+    ),
+    ("network create --opt encrypt x", 1, "it knows encrypted"),
+    ("network create --opt mtu=12 x", 1, "576 to 65535"),
+    ("network create --ingress x", 1, "remove it first"),
+    (
+        "network create --ingress --attachable x",
+        1,
+        "cannot be attachable",
+    ),
+    ("network create -d macvlan x", 1, "--opt parent=NAME"),
+    (
+        "network create -d bridge --opt encrypted x",
+        1,
+        "use -d overlay",
+    ),
+    ("network create --config-only x", 1, "with -d"),
+    (
+        "network create -d bridge --config-from taken x",
+        1,
+        "--config-only",
+    ),
+    (
+        "network create -d bridge --config-from wire x",
+        1,
+        "use -d macvlan",
+    ),
+    (
+        "network create --label com.docker.swarm.predefined=1 x",
+        1,
+        "leave it out",
+    ),
+    ("network rm taken", 1, "--network-rm"),
+    ("network rm wire", 1, "remove that first"),
+    ("network rm bridge", 1, "predefined network"),
+    ("network rm ingress", 1, "in use by service"),
+    ("network inspect nowhere", 1, "not found"),
+    (
+        "network connect taken user.1",
+        1,
+        "network create --attachable",
+    ),
+    ("network disconnect taken user.1", 1, "--network-rm taken"),
+    ("service create -d --network nowhere web:1", 1, "not found"),
+    (
+        "service create -d --network ingress web:1",
+        1,
+        "publish a port",
+    ),
+    (
+        "service create -d --network wire web:1",
+        1,
+        "--config-from wire",
+    ),
+    (
+        "service create -d --network taken --network taken web:1",
+        1,
+        "twice",
+    ),
+    (
+        "service create -d --publish 8080:80 web:1",
+        1,
+        "service user",
+    ),
+    (
+        "service create -d --publish 1:1 --publish 1:2 web:1",
+        1,
+        "duplicate",
+    ),
+    (
+        "service create -d --publish published=90,target=80,host-ip=0.0.0.0 web:1",
+        1,
+        "leave it out",
+    ),
+    (
+        "service create -d --publish 0.0.0.0:90:80 web:1",
+        2,
+        "host-ip=ADDRESS",
+    ),
+    ("service create -d --publish 99999:80 web:1", 2, "99999"),
+    (
+        "service create -d --endpoint-mode dnsrr --publish 81:80 web:1",
+        1,
+        "use mode=host",
+    ),
+    (
+        "service create -d --network host --publish 82:80 web:1",
+        1,
+        "routing mesh",
+    ),
+    (
+        "service create -d --dns 0.0.0.0 web:1",
+        1,
+        "address of one server",
+    ),
+    (
+        "service create -d --dns-option a,b,c=\u{e9} web:1",
+        1,
+        "like ndots:2",
+    ),
+    ("service create -d --host db web:1", 2, "NAME:IP"),
+    (
+        "service update -d --publish-add 83:80 --endpoint-mode dnsrr user",
+        1,
+        "mode=host",
+    ),
+];
+
+#[test]
+fn networks() {
+    let Some(mut lab) = swarm_e2e::lab() else {
+        return;
+    };
+    one_manager(&mut lab);
+    let node = lab.node(0);
+    for line in [
+        "network create --subnet 10.70.0.0/24 taken",
+        "network create -d macvlan --config-only --opt parent=eth0 wire",
+        "network create -d macvlan --config-from wire lan",
+        "service create -d --name user --network taken --publish 8080:8080 web:1",
+    ] {
+        node.ctl(&words(line)).unwrap();
+    }
+    wait_for("the task to run", Duration::from_secs(20), || {
+        let tasks = node.ctl(&["service", "ps", "user", "--format", "{{.CurrentState}}"])?;
+        Ok(if tasks.starts_with("Running") {
+            Ok(())
+        } else {
+            Err(tasks)
+        })
+    })
+    .unwrap();
+    let names = |kind| node.ctl(&[kind, "ls", "--format", "{{.Name}}"]).unwrap();
+    let before = (names("network"), names("service"));
+    let mut wrong = vec![];
+    for (line, code, expected) in NETWORKS {
+        let output = node.ctl_command(&words(line)).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let is_said = stderr.to_lowercase().contains(&expected.to_lowercase());
+        if output.status.code() != Some(*code) || !is_said || stderr.contains("panicked") {
+            wrong.push(format!("{line}: {:?} {stderr}", output.status.code()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!((names("network"), names("service")), before);
+}
+
 #[test]
 fn an_image_that_is_missing_rejects_the_task_and_says_so() {
     let Some(mut lab) = swarm_e2e::lab() else {

@@ -308,6 +308,12 @@ fn an_encrypted_network_shows_nothing_whatever_is_killed() {
     })
     .unwrap();
 
+    wait_for("nodes that are as the store has them", WAIT_MAX, || {
+        let verified = lab.node(0).ctl(&["network", "verify"]);
+        Ok(verified.map(drop).map_err(|error| format!("{error:#}")))
+    })
+    .unwrap();
+
     shows_nothing_sealed(&lab, &capture, (&secret, &known));
 }
 

@@ -351,10 +351,10 @@ pub struct TunnelStatus {
     /// Identifiers of the segments.
     #[prost(uint32, repeated, tag = "1")]
     pub vnis: Vec<u32>,
-    /// Indices of the nodes that packets can be sealed for.
+    /// Indices of the nodes that packets can be sealed for at once.
     #[prost(uint32, repeated, tag = "2")]
     pub ready: Vec<u32>,
-    /// Indices of those that have not answered.
+    /// Indices of the others: they have not answered, or had nothing to say for minutes.
     #[prost(uint32, repeated, tag = "3")]
     pub unready: Vec<u32>,
     /// Packets sealed and sent.

@@ -28,9 +28,9 @@ pub struct Status {
 pub struct TunnelStatus {
     /// Identifiers of the segments.
     pub vnis: Vec<u32>,
-    /// Indices of the nodes that packets can be sealed for.
+    /// Indices of the nodes that packets can be sealed for at once.
     pub ready: Vec<u32>,
-    /// Indices of those that have not answered.
+    /// Indices of the others: they have not answered, or had nothing to say for minutes.
     pub unready: Vec<u32>,
     /// Packets sealed and sent.
     pub sealed: u64,

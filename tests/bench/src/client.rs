@@ -12,7 +12,8 @@ use proto::control::{
     RemoveServiceRequest,
 };
 use proto::objects::{
-    ContainerSpec, ReplicatedMode, RestartPolicy, ServiceSpec, Task, TaskSpec, service_spec,
+    ContainerSpec, NetworkAttachmentSpec, ReplicatedMode, RestartPolicy, ServiceSpec, Task,
+    TaskSpec, service_spec,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -62,6 +63,20 @@ pub(crate) fn spec(name: &str, replicas: u64) -> ServiceSpec {
         mode: Some(service_spec::Mode::Replicated(ReplicatedMode { replicas })),
         ..Default::default()
     }
+}
+
+/// The same on these networks.
+pub(crate) fn on_networks(mut spec: ServiceSpec, networks: &[&str]) -> ServiceSpec {
+    if let Some(task) = &mut spec.task {
+        task.networks = networks
+            .iter()
+            .map(|network| NetworkAttachmentSpec {
+                target: (*network).to_owned(),
+                ..Default::default()
+            })
+            .collect();
+    }
+    spec
 }
 
 impl Client {

@@ -9,6 +9,8 @@ struct Promise {
     bound: f64,
     /// What Docker's swarm needs, where it does the same.
     docker: Option<Docker>,
+    /// Figure of ours that says what the machine gives without us.
+    floor: Option<&'static str>,
 }
 
 /// Docker 20.10's swarm.
@@ -24,6 +26,7 @@ const fn promise(name: &'static str, bound: f64, noted: f64, peer: &'static str)
         name,
         bound,
         docker: Some(Docker { noted, peer }),
+        floor: None,
     }
 }
 
@@ -33,6 +36,17 @@ const fn own(name: &'static str, bound: f64) -> Promise {
         name,
         bound,
         docker: None,
+        floor: None,
+    }
+}
+
+impl Promise {
+    /// The same beside what the machine gives without us.
+    const fn above(self, floor: &'static str) -> Self {
+        Self {
+            floor: Some(floor),
+            ..self
+        }
     }
 }
 
@@ -124,6 +138,30 @@ const PROMISES: &[Promise] = &[
         2.86,
         "mem.100_tasks_nonet.idle_cpu_60s",
     ),
+    promise(
+        "overlay_tasks100.created_to_running",
+        2.5,
+        20.5,
+        "single.overlay_dnsrr.n100.create_to_all_running",
+    ),
+    promise(
+        "overlay_tasks100.cpu_per_task",
+        40.0,
+        361.0,
+        "single.overlay_dnsrr.n100.create_cpu",
+    ),
+    own("attach.one", 5.0),
+    promise("overlay.tcp", 10.7, 10.7, "datapath.overlay.tcp1").above("vxlan.tcp"),
+    own("encrypted.tcp", 3.0).above("underlay.tcp"),
+    own("encrypted.tcp_to_boringtun.tcp", 3.0).above("boringtun.tcp"),
+    own("endpoint.usable_everywhere", 100.0),
+    own("silent_node.out_of_rotation", 1.5),
+    promise(
+        "silent_node.known_down",
+        3.0,
+        11.9,
+        "nodefail.silent_poweroff.to_node_down",
+    ),
     own("balancer.load_10000", 0.5),
     own("balancer.change_backend", 2.0),
     own("balancer.change_count", 2.0),
@@ -155,6 +193,14 @@ impl Figures {
         self.ours.insert(name.to_owned(), (median, unit.to_owned()));
     }
 
+    /// Takes the relation of two figures there are, as another one.
+    pub(crate) fn ratio(&mut self, name: &str, to: &str) {
+        let value = |of: &str| self.ours.get(of).map(|(value, _)| *value);
+        if let (Some(value), Some(to_value)) = (value(name), value(to)) {
+            self.add(&format!("{name}_to_{to}"), "times", vec![value / to_value]);
+        }
+    }
+
     /// Takes a line of Docker's bench, `name: value unit`.
     pub(crate) fn add_peer(&mut self, line: &str) {
         let Some((name, rest)) = line.split_once(": ") else {
@@ -178,7 +224,7 @@ impl Figures {
             let Some((value, unit)) = self.ours.get(promise.name) else {
                 continue;
             };
-            let is_rate = unit.ends_with("/s");
+            let is_rate = unit.ends_with("/s") || unit == "times";
             let kept = if is_rate {
                 *value >= promise.bound
             } else {
@@ -193,8 +239,13 @@ impl Figures {
             };
             let relation = if is_rate { '\u{2265}' } else { '\u{2264}' };
             let verdict = if kept { "" } else { "  MISSED" };
+            let floor = promise.floor.and_then(|name| {
+                let (value, unit) = self.ours.get(name)?;
+                Some(format!("  ({name} {value:.3} {unit})"))
+            });
+            let floor = floor.unwrap_or_default();
             eprintln!(
-                "# {:<30} {value:>10.3} {relation}{:>11} {docker}{verdict}",
+                "# {:<30} {value:>10.3} {relation}{:>11} {docker}{floor}{verdict}",
                 promise.name, promise.bound
             );
             if let Some(docker) = measured {
@@ -229,7 +280,7 @@ impl Figures {
         let median = figure(format!("{peer}.median"));
         let value = median.or_else(|| figure(peer.to_owned()))?;
         Some(match (promise.name, unit) {
-            ("tasks100.cpu_per_task", _) => value * 10.0,
+            ("tasks100.cpu_per_task" | "overlay_tasks100.cpu_per_task", _) => value * 10.0,
             (_, "ms") => value * 1000.0,
             _ => value,
         })

@@ -6,6 +6,7 @@
 use anyhow::{Result, bail};
 use harness::{Lab, LabOptions, Programs};
 
+mod attach;
 mod balancer;
 mod client;
 mod failures;
@@ -13,8 +14,11 @@ mod figures;
 mod memory;
 mod names;
 mod peer;
+mod place;
+mod propagation;
 mod store;
 mod tasks;
+mod throughput;
 
 use figures::Figures;
 
@@ -65,6 +69,31 @@ const MEASUREMENTS: &[Measurement] = &[
         name: "memory",
         peer_tests: &["mem"],
         run: memory::idle_and_loaded,
+    },
+    Measurement {
+        name: "overlay_tasks",
+        peer_tests: &["net"],
+        run: tasks::on_overlay,
+    },
+    Measurement {
+        name: "attach",
+        peer_tests: &[],
+        run: attach::one_container,
+    },
+    Measurement {
+        name: "throughput",
+        peer_tests: &["overlay"],
+        run: throughput::between_nodes,
+    },
+    Measurement {
+        name: "endpoint",
+        peer_tests: &[],
+        run: propagation::new_endpoint,
+    },
+    Measurement {
+        name: "silent",
+        peer_tests: &[],
+        run: propagation::dead_node,
     },
     Measurement {
         name: "names",

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use harness::{Programs, eventually};
 
-use crate::client::{Client, RUNNING, spec};
+use crate::client::{Client, RUNNING, on_networks, spec};
 use crate::figures::Figures;
 use crate::swarm;
 
@@ -16,7 +16,25 @@ const RUNS: usize = 5;
 const GONE_MAX: Duration = Duration::from_secs(60);
 
 pub(crate) fn start_and_remove(programs: &Programs, figures: &mut Figures) -> Result<()> {
+    bursts(programs, figures, "tasks", &[])
+}
+
+/// The same, each task on an overlay.
+pub(crate) fn on_overlay(programs: &Programs, figures: &mut Figures) -> Result<()> {
+    bursts(programs, figures, "overlay_tasks", &["net"])
+}
+
+fn bursts(
+    programs: &Programs,
+    figures: &mut Figures,
+    prefix: &str,
+    networks: &[&str],
+) -> Result<()> {
     let lab = swarm(programs, 1, 0)?;
+    for network in networks {
+        lab.node(0)
+            .ctl(&["network", "create", "-d", "overlay", network])?;
+    }
     let node = lab.node(0);
     let mut client = Client::new(node)?;
     for count in [1_u32, 100] {
@@ -25,7 +43,7 @@ pub(crate) fn start_and_remove(programs: &Programs, figures: &mut Figures) -> Re
             let name = format!("s{count}x{run}");
             let cpu_before = node.cpu_time()?;
             let start = Instant::now();
-            client.create(spec(&name, count.into()))?;
+            client.create(on_networks(spec(&name, count.into()), networks))?;
             client.wait_running(&name, count.into())?;
             up.push(start.elapsed().as_secs_f64());
             let used = node.cpu_time()?.saturating_sub(cpu_before);
@@ -41,9 +59,9 @@ pub(crate) fn start_and_remove(programs: &Programs, figures: &mut Figures) -> Re
                 Ok(client.tasks("")?.is_empty())
             })?;
         }
-        figures.add(&format!("tasks{count}.created_to_running"), "s", up);
-        figures.add(&format!("tasks{count}.cpu_per_task"), "ms", cpu);
-        figures.add(&format!("tasks{count}.removed"), "s", down);
+        figures.add(&format!("{prefix}{count}.created_to_running"), "s", up);
+        figures.add(&format!("{prefix}{count}.cpu_per_task"), "ms", cpu);
+        figures.add(&format!("{prefix}{count}.removed"), "s", down);
     }
     Ok(())
 }

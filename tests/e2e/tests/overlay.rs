@@ -150,16 +150,7 @@ fn tasks_on_different_nodes_reach_each_other_by_name() {
             assert_eq!(who["client"], own, "addresses between tasks are their own");
         }
     }
-    // Another network's names and addresses are out of reach, both ways.
-    let theirs = other[0].addresses_of("other").unwrap()[0];
-    for (one, name, address) in [(&a[0], "other", theirs), (&other[0], "b", vip_b)] {
-        for name in [name, &format!("tasks.{name}")] {
-            assert_eq!(one.addresses_of(name).unwrap(), [] as [IpAddr; 0], "{name}");
-        }
-        assert_eq!(one.names_of(address).unwrap(), [] as [String; 0]);
-        is_unreachable(one, address);
-    }
-    is_unreachable(&a[0], other[0].address_in("10.51.0.0/24").unwrap());
+    networks_are_apart(&a[0], &other[0], vip_b);
     is_unreachable(&other[0], b[0].address_in(FRONT).unwrap());
 
     without_a_daemon(&lab, &a, &b, vip_b);
@@ -167,6 +158,19 @@ fn tasks_on_different_nodes_reach_each_other_by_name() {
     remove_network(&lab, "front");
     remove_network(&lab, "back");
     nothing_is_left(&lab);
+}
+
+/// Another network's names and addresses are out of reach, both ways.
+fn networks_are_apart(a: &Probe, other: &Probe, vip_b: IpAddr) {
+    let theirs = other.addresses_of("other").unwrap()[0];
+    for (one, name, address) in [(a, "other", theirs), (other, "b", vip_b)] {
+        for name in [name, &format!("tasks.{name}")] {
+            assert_eq!(one.addresses_of(name).unwrap(), [] as [IpAddr; 0], "{name}");
+        }
+        assert_eq!(one.names_of(address).unwrap(), [] as [String; 0]);
+        is_unreachable(one, address);
+    }
+    is_unreachable(a, other.address_in("10.51.0.0/24").unwrap());
 }
 
 /// Names are answered and connections go on while no daemon runs anywhere.

@@ -114,11 +114,8 @@ impl ManagerSide {
         ));
         let status = Arc::new(group.clone());
         let api = ControlApi::new(member.store().clone(), proposer.clone(), status, logs);
-        let checks = NetworkChecks::new(
-            parts.dispatcher.clone(),
-            member.raft().clone(),
-            context.tls.clone(),
-        );
+        let (dispatcher, raft) = (parts.dispatcher.clone(), member.raft().clone());
+        let checks = NetworkChecks::new(dispatcher, raft, context.tls.clone());
         let api = api.with_network_checks(Arc::new(checks));
         let api = api.with_identity(context.tls.clone(), context.cert_expiry_min);
         let signer = Signer::new(signer::Options {

@@ -192,12 +192,7 @@ impl Service {
                 (vec![self.desired.set_tunnel(desired)], Waiter::Done(reply))
             }
             Command::Complete(reply) => (vec![self.desired.complete()], Waiter::Done(reply)),
-            Command::Repeat(reply) => {
-                let mut sayings = self.desired.say_all();
-                // Its answer comes last, whatever there is to say.
-                sayings.push(whole(Ask::Status(Empty {})));
-                (sayings, Waiter::Done(reply))
-            }
+            Command::Repeat(reply) => (self.repetition(), Waiter::Done(reply)),
             Command::Status(reply) => (vec![whole(Ask::Status(Empty {}))], Waiter::Status(reply)),
             Command::End(reply) => {
                 self.desired = Desired::default();
@@ -220,6 +215,13 @@ impl Service {
         if self.retry_at <= Instant::now() {
             self.establish().await;
         }
+    }
+
+    /// Everything, and a question whose answer comes after all that.
+    fn repetition(&self) -> Vec<Saying> {
+        let mut sayings = self.desired.say_all();
+        sayings.push(whole(Ask::Status(Empty {})));
+        sayings
     }
 
     /// Says something, the last of which `waiter` waits for.

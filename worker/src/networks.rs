@@ -197,6 +197,11 @@ impl Networks {
 
     /// Decides on a task's interfaces; `None` when it has none.
     pub(crate) async fn reserve(&self, task: &Task) -> Result<Option<Sandbox>, Error> {
+        // Ports of a task in the machine's own network are its program's.
+        let alone = |target: &str| matches!(target, "host" | "none");
+        if task.spec.networks.iter().any(|one| alone(&one.target)) {
+            return Ok(None);
+        }
         let attachments = attachments(task);
         if attachments.is_empty() && task.host_ports.is_empty() {
             return Ok(None);

@@ -329,6 +329,20 @@ fn ports_of_one_node(lab: &mut Lab) {
         ensure!(text.contains("Pending") && text.contains("port"), "{text}");
         Ok(())
     });
+    // Nor where a program of the node has it, here one in a container on the node's own network.
+    let flags = "--network host --constraint node.hostname==n3 --env PORT=8122";
+    create(lab, "program", "1/1", flags);
+    let flags = "--constraint node.hostname==n3 --publish mode=host,published=8122,target=8080";
+    let line = format!("service create -d --name third --restart-condition none {flags} web:1");
+    lab.node(0).ctl(&words(&line)).unwrap();
+    settled("the third service to be rejected", || {
+        let tasks = ["service", "ps", "--no-trunc", "third"];
+        let text = lab.node(0).ctl(&tasks)?;
+        let expected = "port 8122/tcp of this node is in use by web (pid";
+        ensure!(text.contains(expected), "{text}");
+        Ok(())
+    });
+    remove(lab, &["program", "third"]);
     // A neighbour of the same node is called at the node, and nowhere else.
     let flags = "--constraint node.hostname==n2 --publish mode=host,published=8121,target=8080";
     let before = lab.node(1).pids_of("web").unwrap();
@@ -400,4 +414,61 @@ fn nearest_and_faithful(lab: &mut Lab) {
     }
     assert!(tasks.len() > 1, "all clients have one task");
     remove(lab, &["near", "faithful"]);
+}
+
+/// Bytes of a transfer that does not fit into any buffer on the way.
+const BULK_BYTES: usize = 2_000_000;
+
+#[test]
+fn bulk_gets_through_where_one_link_is_narrower() {
+    let Some(mut lab) = swarm_e2e::lab() else {
+        return;
+    };
+    lab.form_swarm(1, 2).unwrap();
+    lab.node(1).set_mtu(1400).unwrap();
+    let mut silent = Silent;
+    let mut story = Story::new(&mut lab, &mut silent, None);
+    story.wait_nodes_ready(3).unwrap();
+    story.load_images().unwrap();
+    lab.node(0)
+        .ctl(&words("network create -d overlay --ipv6 inner"))
+        .unwrap();
+    let flags = "--mode global --network inner --publish 8080:8080";
+    create(&mut lab, "web", "3/3", flags);
+    let get = format!("GET /bytes/{BULK_BYTES}");
+    let both_ways = |at: SocketAddr| -> Result<()> {
+        // As many as there are tasks, which take turns.
+        for _ in 0..3 {
+            let body = calls::Conversation::with(at)?.last(&get)?;
+            ensure!(body.len() == BULK_BYTES, "{} bytes of {at}", body.len());
+            let told = calls::Conversation::with(at)?.put(&vec![b'.'; BULK_BYTES])?;
+            ensure!(told.contains(&format!(" {BULK_BYTES} ")), "{told} of {at}");
+        }
+        Ok(())
+    };
+    for node in 0..3 {
+        for at in [at(&lab, node, 8080), at_v6(&lab, node, 8080)] {
+            settled_at(&lab, at, 3);
+            let outside = lab.outside(|| both_ways(at));
+            outside.with_context(|| at.to_string()).unwrap();
+        }
+    }
+    let service = lab
+        .node(0)
+        .ctl_json(&["service", "inspect", "web"])
+        .unwrap();
+    let network = lab
+        .node(0)
+        .ctl_json(&["network", "inspect", "inner"])
+        .unwrap();
+    let addresses = service[0]["Endpoint"]["VirtualIPs"].as_array().unwrap();
+    let is_inner = |address: &&serde_json::Value| address["NetworkID"] == network[0]["Id"];
+    let address = addresses.iter().find(is_inner).unwrap();
+    let address = address["Addr"].as_str().unwrap();
+    let address: IpAddr = address.split('/').next().unwrap().parse().unwrap();
+    for node in lab.nodes() {
+        let pid = node.pids_of("web").unwrap()[0];
+        let inside = node.inside_of(pid, || both_ways(SocketAddr::new(address, 8080)));
+        inside.with_context(|| node.name().to_owned()).unwrap();
+    }
 }

@@ -215,6 +215,15 @@ impl Node {
         ip(&["-n", &self.namespace, "link", "set", "eth0", state])
     }
 
+    /// Sets the size of the largest packet its link to the hub takes, in bytes.
+    ///
+    /// # Errors
+    /// When the link does not take that.
+    pub fn set_mtu(&self, mtu: u32) -> Result<()> {
+        let mtu = mtu.to_string();
+        ip(&["-n", &self.namespace, "link", "set", "eth0", "mtu", &mtu])
+    }
+
     /// Starts the daemon and waits for its socket. Returns its pid in the machine.
     ///
     /// # Errors

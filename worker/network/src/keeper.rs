@@ -17,6 +17,7 @@ use types::network::{NetworkAttachment, PublishedPort};
 
 use crate::counters::Counters;
 use crate::desired::{Inputs, Sealed, desired};
+use crate::held::HeldPorts;
 use crate::inside;
 use crate::machine::{Inside, Machine, Refusal};
 use crate::mtu::{MTU_DEFAULT, Underlay, path};
@@ -109,6 +110,8 @@ pub(crate) struct Keeper {
     /// Differences that were told and have not gone away since.
     told: BTreeSet<String>,
     filters: Filters,
+    /// Published ports, kept from programs of the node.
+    held: HeldPorts,
     seal: Option<nft::sealed::Seal>,
     sealed: Sealed,
     /// What is to be carried of encrypted networks.
@@ -142,6 +145,7 @@ impl Keeper {
             filters_at: Instant::now(),
             told: BTreeSet::new(),
             filters: Filters::default(),
+            held: HeldPorts::default(),
             seal: None,
             sealed: Sealed::default(),
             carried,

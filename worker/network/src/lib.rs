@@ -24,6 +24,7 @@ mod desired;
 mod encrypted;
 mod error;
 mod filter;
+mod held;
 mod inside;
 mod keeper;
 mod listeners;

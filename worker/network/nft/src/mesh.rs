@@ -23,6 +23,8 @@ mod way_back;
 pub use node::{Node, Outbound, Subnet, Surroundings};
 pub use way_back::WayBack;
 
+use crate::expression::{Expressions, Header, Register};
+
 /// Beginning of the MAC address of every node's ingress bridge.
 pub const NODE_MAC_PREFIX: [u8; 2] = [0x02, 0x4e];
 
@@ -31,3 +33,17 @@ pub const NODE_INDEX_END: u32 = MARK;
 
 /// The bit that marks packets and connections of the mesh; the rest is the index of the node.
 pub const MARK: u32 = 0x8000_0000;
+
+/// Lowers what the packet's handshake allows as size of a segment to what fits its route, and the
+/// route back.
+fn clamp_handshake(rule: Expressions) -> Expressions {
+    const TCP: u8 = 6;
+    const FLAGS: u32 = 13;
+    const SYN_AND_RST: u8 = 6;
+    const SYN: u8 = 2;
+    rule.protocol_is(Register(0), TCP)
+        .payload(Register(0), Header::Transport, FLAGS, 1)
+        .bits(Register(0), &[SYN_AND_RST], &[0])
+        .equals(Register(0), &[SYN])
+        .clamp_segment_size(Register(0))
+}

@@ -127,6 +127,12 @@ impl Keeper {
             }
         }
         let ports = balance.node(sandboxes);
+        for (port, program) in self.held.hold(ports.keys()) {
+            tracing::warn!(
+                %port, %program,
+                "a program of the node has a published port: its clients get the service instead"
+            );
+        }
         let nothing = Surroundings {
             hides_clients: surroundings.hides_clients,
             ..Surroundings::default()

@@ -95,7 +95,12 @@ impl Keeper {
         let listeners = Listeners::read();
         let mut chosen = Vec::new();
         for mut port in asked {
-            let at = |number| listeners.at(port.protocol, number, port.host_ip);
+            let at = |number| {
+                // Sockets of our own stand in nobody's way.
+                let is_held = self.held.has(port.protocol, number);
+                let found = listeners.at(port.protocol, number, port.host_ip);
+                found.filter(|_| !is_held)
+            };
             if port.published_port == 0 {
                 // The allocator's range is for ports of the whole cluster.
                 let mut numbers = PORTS_DYNAMIC.end().saturating_add(1)..=HOST_PORT_MAX;

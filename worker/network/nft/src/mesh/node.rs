@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
+use super::clamp_handshake;
 use crate::balancer::{PRIORITY_REFUSE, PRIORITY_TRANSLATE};
 use crate::compile::{Layout, address_and_mask, family_of, is_translated};
 use crate::error::{Error, Result};
 use crate::expression::{
-    Compare, Connection, Expressions, Header, Meta, Register, STATE_ESTABLISHED, STATE_RELATED,
-    Verdict,
+    Compare, Connection, Expressions, Meta, Register, STATE_ESTABLISHED, STATE_RELATED, Verdict,
 };
 use crate::forwarder::{Applied, Difference, Forwarder, Size};
 use crate::service::{Frontend, Service, Services, check_interface};
@@ -314,15 +314,7 @@ fn forward(surroundings: &Surroundings) -> Vec<Expressions> {
 /// Handshakes of translated connections ask for segments that fit both ways, so that nothing
 /// depends on ICMP reaching the client.
 fn clamp() -> Expressions {
-    const FLAGS: u32 = 13;
-    const SYN_AND_RST: u8 = 6;
-    const SYN: u8 = 2;
-    is_translated(Expressions::default(), Register(0))
-        .protocol_is(Register(0), 6)
-        .payload(Register(0), Header::Transport, FLAGS, 1)
-        .bits(Register(0), &[SYN_AND_RST], &[0])
-        .equals(Register(0), &[SYN])
-        .clamp_segment_size(Register(0))
+    clamp_handshake(is_translated(Expressions::default(), Register(0)))
 }
 
 fn masquerade(layout: Layout, surroundings: &Surroundings) -> Vec<Expressions> {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
-use super::{MARK, NODE_MAC_PREFIX};
+use super::{MARK, NODE_MAC_PREFIX, clamp_handshake};
 use crate::balancer::PRIORITY_TRANSLATE;
 use crate::compile::family_of;
 use crate::error::Result;
@@ -106,6 +106,14 @@ fn rules(interface: &str, sends_from: &[IpAddr]) -> Ruleset {
         .set_meta(Meta::Mark, Register(0));
     let route = hook("route", Hook::OUTPUT, PRIORITY_MANGLE);
     inet.chain("lead", route, vec![lead]);
+
+    // A handshake is answered by another route than packets then take: see above. What it allows
+    // is what fits that one, which may be wider than the way between nodes.
+    let fit = Expressions::default()
+        .connection(Register(0), Connection::Mark)
+        .any_bit(Register(0), MARK);
+    let mangle = hook("filter", Hook::POSTROUTING, PRIORITY_MANGLE);
+    inet.chain("fit", mangle, vec![clamp_handshake(fit)]);
 
     let device = Hook {
         device: Some(interface.to_owned()),

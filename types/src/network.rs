@@ -13,6 +13,9 @@ pub const DATA_PATH_PORT_DEFAULT: u16 = 4789;
 /// UDP port at which nodes gossip with each other about who lives; Docker's number.
 pub const GOSSIP_PORT: u16 = 7946;
 
+/// UDP port of what is encrypted between nodes.
+pub const ENCRYPTED_PORT: u16 = 51_820;
+
 /// First VXLAN network identifier given out (S9.07).
 pub const VNI_MIN: u32 = 4096;
 

@@ -6,7 +6,9 @@
 
 use std::net::SocketAddr;
 
-use types::network::{GOSSIP_PORT, NetworkDriver, Protocol, PublishMode, PublishedPort};
+use types::network::{
+    ENCRYPTED_PORT, GOSSIP_PORT, NetworkDriver, Protocol, PublishMode, PublishedPort,
+};
 use types::node::ManagerStatus;
 use types::{Cluster, Network, NetworkId, Service, ServiceSpec};
 
@@ -109,6 +111,7 @@ impl State {
                 managers.any(serves).then_some("managers")
             }
             Protocol::Udp if number == GOSSIP_PORT => Some("gossip between nodes"),
+            Protocol::Udp if number == ENCRYPTED_PORT => Some("encryption between nodes"),
             Protocol::Udp => {
                 let cluster = self.cluster().filter(|cluster| carries(cluster));
                 cluster.map(|_| "traffic between nodes")

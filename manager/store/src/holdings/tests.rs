@@ -238,6 +238,7 @@ fn ports_of_the_swarm_itself_are_not_published() {
         (2377, Protocol::Udp, None),
         (7946, Protocol::Udp, Some("gossip between nodes")),
         (7946, Protocol::Tcp, None),
+        (51820, Protocol::Udp, Some("encryption between nodes")),
     ] {
         let mut port = published(number, 80, PublishMode::Ingress);
         port.protocol = protocol;

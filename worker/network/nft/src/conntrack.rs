@@ -22,6 +22,8 @@ pub(crate) struct Flow {
     pub(crate) called_port: u16,
     /// Who answers.
     pub(crate) answers: IpAddr,
+    /// Nothing has come back so far.
+    pub(crate) is_unanswered: bool,
 }
 
 impl Flow {
@@ -34,16 +36,25 @@ impl Flow {
         address && port
     }
 
-    /// Whether a UDP flow would stay where nobody serves it: its backend has gone from the
-    /// service, or it began before the service was there and was never translated.
+    /// Whether a flow would stay where nobody serves it: its backend has gone from the service, or
+    /// it began before the service was there and was never translated. A connection of TCP lives on
+    /// with its backend; while it only knocks, it is better off with another one, which its next
+    /// packet then finds. So is a later one from the same port.
     pub(crate) fn is_stale(
         &self,
         frontend: &Frontend,
         before: Option<&Service>,
         after: Option<&Service>,
     ) -> bool {
+        const TCP: u8 = 6;
         const UDP: u8 = 17;
-        if self.protocol != UDP || !self.is_for(frontend) {
+        let had = before.is_some_and(|service| service.has(self.answers));
+        let may_move = match self.protocol {
+            UDP => true,
+            TCP => self.is_unanswered && had,
+            _ => false,
+        };
+        if !may_move || !self.is_for(frontend) {
             return false;
         }
         if after.is_some_and(|service| service.has(self.answers)) {
@@ -51,7 +62,6 @@ impl Flow {
         }
         // A virtual address is ours alone. Behind a published port there can also be flows of the
         // node that merely have its number: without need those are left in peace.
-        let had = before.is_some_and(|service| service.has(self.answers));
         let served_before = before.is_some_and(|service| !service.serving().is_empty());
         !frontend.address.is_unspecified() || had || (!served_before && after.is_some())
     }
@@ -160,6 +170,9 @@ fn flow_in(reader: Reader<'_>) -> Option<Flow> {
     /// `CTA_TUPLE_ORIG`, `CTA_TUPLE_REPLY`
     const ORIGINAL: u16 = 1;
     const REPLY: u16 = 2;
+    /// `CTA_STATUS`, `IPS_SEEN_REPLY`
+    const STATUS: u16 = 3;
+    const SEEN_REPLY: u32 = 2;
     let (original, reply) = (reader.nested(ORIGINAL)?, reader.nested(REPLY)?);
     let addresses = original.nested(1)?;
     let ports = original.nested(2)?;
@@ -172,6 +185,9 @@ fn flow_in(reader: Reader<'_>) -> Option<Flow> {
         called: address_in(addresses, 2, 4)?,
         called_port,
         answers: address_in(reply.nested(1)?, 1, 3)?,
+        is_unanswered: reader
+            .number(STATUS)
+            .is_some_and(|bits| bits & SEEN_REPLY == 0),
     })
 }
 
@@ -200,6 +216,7 @@ mod tests {
             called: VIP,
             called_port: 53,
             answers,
+            is_unanswered: false,
         }
     }
 
@@ -230,6 +247,13 @@ mod tests {
             ..flow(at(5))
         };
         assert!(!tcp.is_stale(&frontend, Some(&two), Some(&one)));
+        let knocking = Flow {
+            is_unanswered: true,
+            ..tcp
+        };
+        assert!(knocking.is_stale(&frontend, Some(&two), Some(&one)));
+        assert!(!knocking.is_stale(&frontend, Some(&two), Some(&drained)));
+        assert!(!knocking.is_stale(&frontend, Some(&one), None), "not ours");
     }
 
     #[test]

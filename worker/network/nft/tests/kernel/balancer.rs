@@ -128,6 +128,22 @@ fn udp_flows_leave_a_backend_that_is_gone() -> Result<()> {
 }
 
 #[test]
+fn who_knocks_at_a_backend_that_is_gone_is_let_in_elsewhere() -> Result<()> {
+    let Some(mut scene) = Scene::new()? else {
+        return Ok(());
+    };
+    // It is there for all the client knows, and says nothing.
+    let nobody = "neigh replace 10.77.0.99 lladdr 02:00:00:00:de:ad dev eth0 nud permanent";
+    scene.client.ip(nobody)?;
+    scene.set(V4, Service::new([v4(99)]))?;
+    let mut knocking = scene.client.knock("10.77.0.200:80")?;
+    let applied = scene.set(V4, Service::new([v4(2)]))?;
+    assert_eq!(applied.flows_forgotten, 1);
+    assert_eq!(knocking.ask()?.0, "two");
+    Ok(())
+}
+
+#[test]
 fn connections_of_a_withdrawn_backend_go_on() -> Result<()> {
     let Some(mut scene) = Scene::new()? else {
         return Ok(());

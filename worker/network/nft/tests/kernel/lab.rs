@@ -138,6 +138,25 @@ impl Namespace {
         Ok(Conversation(stream))
     }
 
+    /// Begins to connect from inside: the first packet is out, and whoever asks waits for the rest.
+    pub(crate) fn knock(&self, to: &str) -> Result<Conversation> {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+        let to: SocketAddr = to.parse().with_context(|| to.to_owned())?;
+        let socket = self.inside(move || {
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+            match connect(&socket, &to) {
+                Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket),
+                Err(errno) => Err(errno.into()),
+            }
+        })?;
+        let stream = TcpStream::from(socket);
+        stream.set_nonblocking(false)?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Conversation(stream))
+    }
+
     /// One connection, one answer: the label and the address the server saw.
     pub(crate) fn ask(&self, to: &str) -> Result<(String, IpAddr)> {
         self.connect(to)?.ask()

@@ -30,6 +30,8 @@ pub(crate) struct Encryption {
     described: Mutex<PublicKeys>,
     /// What managers know of it.
     known: watch::Sender<PublicKeys>,
+    /// How often the node has left a swarm.
+    left: watch::Sender<u64>,
     _ends: DropGuard,
 }
 
@@ -49,6 +51,7 @@ impl Encryption {
         });
         let (told, keys) = watch::channel(public(&ring));
         let (known, known_here) = watch::channel(PublicKeys::new());
+        let (left, left_here) = watch::channel(0);
         let teller = Teller {
             carried: network.encryption(),
             connections: datapath.connections(),
@@ -59,6 +62,7 @@ impl Encryption {
             timing,
             told,
             known: known_here,
+            left: left_here,
             connection: 0,
             said: None,
             has_failed: false,
@@ -72,6 +76,7 @@ impl Encryption {
             keys,
             described: Mutex::default(),
             known,
+            left,
             _ends: stop.drop_guard(),
         }
     }
@@ -100,6 +105,11 @@ impl Encryption {
             *known = keys;
             is_new
         });
+    }
+
+    /// Makes other keys, as the node is another one from now on.
+    pub(crate) fn leave(&self) {
+        self.left.send_modify(|count| *count += 1);
     }
 
     fn lock_described(&self) -> std::sync::MutexGuard<'_, PublicKeys> {
@@ -131,6 +141,7 @@ struct Teller {
     carried: watch::Receiver<Option<Arc<Desired>>>,
     told: watch::Sender<PublicKeys>,
     known: watch::Receiver<PublicKeys>,
+    left: watch::Receiver<u64>,
     connections: watch::Receiver<u64>,
     /// The last connection to the process.
     connection: u64,
@@ -144,14 +155,17 @@ impl Teller {
     async fn run(mut self) {
         loop {
             let now = Timestamp::now();
+            if self.left.has_changed().unwrap_or(false) {
+                self.left.mark_unchanged();
+                self.ring = KeyRing::new(PrivateKey::generate(), now);
+                self.keep();
+            }
             let known = self.known.borrow_and_update().clone();
             if self
                 .ring
                 .advance(now, &known, self.timing, PrivateKey::generate)
             {
-                // Kept before anybody hears of it.
-                keep(&self.file, &self.ring);
-                self.told.send_replace(public(&self.ring));
+                self.keep();
                 tracing::info!(keys = ?self.ring.public(), "the keys of encrypted networks changed");
             }
             let connection = *self.connections.borrow_and_update();
@@ -177,12 +191,24 @@ impl Teller {
                 changed = self.known.changed() => if changed.is_err() {
                     return;
                 },
+                changed = self.left.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.left.mark_changed();
+                }
                 changed = self.connections.changed() => if changed.is_err() {
                     return;
                 },
                 () = tokio::time::sleep(next.unwrap_or_default()), if next.is_some() => {}
             }
         }
+    }
+
+    /// Kept before anybody hears of it.
+    fn keep(&self) {
+        keep(&self.file, &self.ring);
+        self.told.send_replace(public(&self.ring));
     }
 
     async fn say(&mut self, carried: &Desired) {

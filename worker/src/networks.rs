@@ -176,6 +176,10 @@ impl Networks {
         if let Some(discovery) = self.discovery() {
             discovery.set_reach(Arc::clone(&reach));
         }
+        // What managers tell begins with settings: none are told when the node has left.
+        if let (Some(process), None) = (&self.process, &reach.settings) {
+            process.encryption.leave();
+        }
         known.reach = Some(reach);
         self.tell(&known);
     }

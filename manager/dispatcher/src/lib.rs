@@ -27,6 +27,7 @@ mod service;
 mod session;
 mod suspicion;
 mod term;
+mod wireguard_keys;
 mod writer;
 
 pub use dispatcher::Dispatcher;

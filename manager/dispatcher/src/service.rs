@@ -22,6 +22,7 @@ use crate::liveness::{Registered, TooMany};
 use crate::mailbox::Mailbox;
 use crate::session::Session;
 use crate::term::Term;
+use crate::wireguard_keys;
 
 /// Metadata that names the leader's address when another manager was asked.
 pub const LEADER_KEY: &str = "swarm-leader";
@@ -155,11 +156,12 @@ async fn note_ready(
     term: &Term,
     node: NodeId,
     addr: Option<IpAddr>,
-    description: NodeDescription,
+    mut description: NodeDescription,
     registered: &Registered<Arc<Mailbox>>,
 ) -> Result<(), Status> {
     let state = term.store.state();
     let stored = state.node(node).ok_or_else(|| not_registered(node))?;
+    wireguard_keys::keep_own(&mut description, node, &state);
     let addr = address(stored, addr);
     let is_noted = registered.is_resumed
         && stored.status.state == NodeState::Ready

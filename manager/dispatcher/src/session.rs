@@ -25,6 +25,7 @@ use crate::reports;
 use crate::service::{description_of, unwritten};
 use crate::suspicion::PEERS_MAX;
 use crate::term::Term;
+use crate::wireguard_keys;
 use crate::writer::Written;
 
 /// A session that was let in.
@@ -326,8 +327,9 @@ impl Session {
         &mut self,
         description: proto::objects::NodeDescription,
     ) -> Result<(), End> {
-        let description = description_of(description)?;
+        let mut description = description_of(description)?;
         let state = self.term.store.state();
+        wireguard_keys::keep_own(&mut description, self.node, &state);
         if let Some(node) = state.node(self.node)
             && node.description.as_ref() != Some(&description)
         {

@@ -173,9 +173,8 @@ impl Service {
                 let sayings = self.desired.update_network(network, sets, removed);
                 (sayings, Waiter::Done(reply))
             }
-            Command::RemoveNetwork { network, reply } => {
-                let saying = self.desired.remove_network(network);
-                (vec![saying], Waiter::Done(reply))
+            Command::RemoveNetwork { network: id, reply } => {
+                (vec![self.desired.remove_network(id)], Waiter::Done(reply))
             }
             Command::SetGossip { view, reply } => {
                 (vec![self.desired.set_gossip(view)], Waiter::Done(reply))
@@ -208,9 +207,9 @@ impl Service {
             return waiter.tell(&Tell::Done(Empty {}));
         }
         // Saying everything includes what is new.
-        let subject = sayings.into_iter().next_back().map(|saying| saying.subject);
+        let last = sayings.into_iter().next_back();
         self.last_id += 1;
-        let subject = subject.unwrap_or(Subject::Whole);
+        let subject = last.map_or(Subject::Whole, |saying| saying.subject);
         self.asked.insert(self.last_id, (subject, vec![waiter]));
         if self.retry_at <= Instant::now() {
             self.establish().await;

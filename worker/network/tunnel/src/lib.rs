@@ -31,7 +31,7 @@ pub use peers::{PrivateKey, PublicKey};
 use types::network::Mac;
 
 /// UDP port of WireGuard between nodes: WireGuard's customary one.
-pub const PORT: u16 = 51_820;
+pub const PORT: u16 = types::network::ENCRYPTED_PORT;
 
 /// What WireGuard adds to a packet, in bytes: its header of 16 and the tag of 16.
 pub const WIREGUARD_OVERHEAD_BYTES: usize = 32;

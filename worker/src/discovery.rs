@@ -263,10 +263,9 @@ fn records_of(network: &Network, reach: &Reach) -> NetworkRecords {
         });
         set.tasks.push(record);
     }
-    // A service of other networks has no name on this one, which would hide it there.
     let sets = sets
         .into_values()
-        .filter(|set| !set.virtual_ips.is_empty() || !set.tasks.is_empty());
+        .filter(|set| !set.names.is_empty() || !set.tasks.is_empty());
     NetworkRecords {
         network: network.id,
         name: network.spec.name.clone(),

@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
+use nft::Balancer;
 use nft::mesh::{Node, Surroundings, WayBack};
-use nft::{Balancer, Frontend, Services};
 use types::TaskId;
-use types::network::Protocol;
 
 use super::Keeper;
 use crate::filter::{Balance, surroundings};
 use crate::inside;
-use crate::listeners::{Listeners, program_of};
 use crate::records::Record;
 use crate::sandbox::{Base, Interface, Sandbox};
 use crate::view::View;
@@ -128,9 +126,9 @@ impl Keeper {
         }
         let ports = balance.node(sandboxes);
         for (port, program) in self.held.hold(ports.keys()) {
-            tracing::warn!(
-                %port, %program,
-                "a program of the node has a published port: its clients get the service instead"
+            self.tell_once(
+                format!("{program} listens at {port}"),
+                "a published port hides a program of this node from clients",
             );
         }
         let nothing = Surroundings {
@@ -141,7 +139,6 @@ impl Keeper {
             return self.bare_node();
         }
         self.filters.is_bare = false;
-        self.tell_hidden(&ports);
         let node = match &mut self.filters.node {
             Some(node) if *node.surroundings() == surroundings && *node.ports() == ports => {
                 return Ok(());
@@ -153,35 +150,6 @@ impl Keeper {
                 .insert(Node::open_here(seed(view.node.as_str()))?),
         };
         node.replace(surroundings, ports).map(drop)
-    }
-
-    /// Tells of programs of the node that clients no longer come to, because their port is
-    /// published from now on.
-    fn tell_hidden(&mut self, ports: &Services) {
-        let before = self.filters.node.as_ref().map(Node::ports);
-        let is_new =
-            |frontend: &&Frontend| before.is_none_or(|ports| !ports.contains_key(frontend));
-        let new: Vec<Frontend> = ports.keys().filter(is_new).copied().collect();
-        if new.is_empty() {
-            return;
-        }
-        let listeners = Listeners::read();
-        for Frontend { address, port } in new {
-            let Some(port) = port else { continue };
-            let protocol = match port.protocol {
-                nft::Protocol::Tcp => Protocol::Tcp,
-                nft::Protocol::Udp => Protocol::Udp,
-                nft::Protocol::Sctp => Protocol::Sctp,
-            };
-            let address = Some(address).filter(|address| !address.is_unspecified());
-            if let Some(socket) = listeners.at(protocol, port.number, address) {
-                let program = program_of(socket).unwrap_or_else(|| "a program".to_owned());
-                self.tell_once(
-                    format!("{program} listens at {}/{protocol}", port.number),
-                    "a published port hides a program of this node from clients",
-                );
-            }
-        }
     }
 
     /// Takes the rules of the node away, whoever has made them: nothing needs them.

@@ -69,14 +69,7 @@ fn subnets_reach_each_other_and_what_lacks_an_address_says_so_until_there_is_one
         let there = placed.values().filter(inside).count();
         assert!(there > 0, "nobody is in {subnet}: {placed:?}");
     }
-    // From each task to each other one, within its subnet and beyond.
-    for task in &tasks {
-        for (other, address) in &placed {
-            let at = SocketAddr::new(*address, WEB_PORT);
-            let asked = |()| Ok(task.who(at)?["host"] == other[..12]);
-            eventually("every subnet to be reached", WAIT_MAX, || asked(())).unwrap();
-        }
-    }
+    all_reach_all(&tasks, &placed);
     assert_eq!(
         free(&lab, 0).iter().sum::<u64>(),
         1,
@@ -89,38 +82,13 @@ fn subnets_reach_each_other_and_what_lacks_an_address_says_so_until_there_is_one
         0,
         "service create -d --name late --network tight --replicas 2 web:1",
     );
-    wait_for("the lack to be seen", WAIT_MAX, || {
-        let format = "{{.CurrentState}} {{.Error}}";
-        let seen = lab
-            .node(0)
-            .ctl(&["service", "ps", "--no-trunc", "--format", format, "late"])?;
-        let says = |line: &str| {
-            !line.starts_with("Running") && line.contains("network tight has no free address left")
-        };
-        let lines: Vec<&str> = seen.lines().collect();
-        Ok(if lines.len() == 2 && lines.iter().all(|line| says(line)) {
-            Ok(())
-        } else {
-            Err(seen)
-        })
-    })
-    .unwrap();
-    let network = lab.node(0).ctl_json(&["network", "inspect", "tight"]);
-    let problem = network.unwrap()[0]["Problem"].to_string();
-    assert!(problem.contains("no free address"), "{problem}");
+    says_that_none_is_left(&lab);
 
     // The next leader goes on where the last one was: nobody gets another's address.
     let asked = (leader + 1) % 3;
     // (Demoted and not switched off: what runs on a lost node keeps its address.)
     ctl(&lab, asked, &format!("node demote n{}", leader + 1));
-    let former = lab.node(leader).name();
-    eventually("another leader", WAIT_MAX, || {
-        let format = "{{.Hostname}} {{.ManagerStatus}}";
-        let list = lab.node(asked).ctl(&["node", "ls", "--format", format])?;
-        let mut leaders = list.lines().filter(|line| line.ends_with(" Leader"));
-        Ok(leaders.any(|line| !line.starts_with(former)))
-    })
-    .unwrap();
+    another_leads(&lab, asked, lab.node(leader).name());
     // Two addresses come back.
     ctl(&lab, asked, "service scale -d wide=6");
     let late = Probe::of_service(&lab, asked, "late", 2, WAIT_MAX).unwrap();
@@ -132,4 +100,49 @@ fn subnets_reach_each_other_and_what_lacks_an_address_says_so_until_there_is_one
         let before = placed.get(task);
         assert!(before.is_none_or(|it| it == address), "{task} kept its own");
     }
+}
+
+/// From each task to each other one, within its subnet and beyond.
+fn all_reach_all(tasks: &[Probe], placed: &BTreeMap<String, IpAddr>) {
+    for task in tasks {
+        for (other, address) in placed {
+            let at = SocketAddr::new(*address, WEB_PORT);
+            eventually("every subnet to be reached", WAIT_MAX, || {
+                Ok(task.who(at)?["host"] == other[..12])
+            })
+            .unwrap();
+        }
+    }
+}
+
+/// At the tasks that wait, and at the network.
+fn says_that_none_is_left(lab: &Lab) {
+    let node = lab.node(0);
+    wait_for("the lack to be seen", WAIT_MAX, || {
+        let format = "{{.CurrentState}} {{.Error}}";
+        let seen = node.ctl(&["service", "ps", "--no-trunc", "--format", format, "late"])?;
+        let says = |line: &str| {
+            !line.starts_with("Running") && line.contains("network tight has no free address left")
+        };
+        let lines: Vec<&str> = seen.lines().collect();
+        Ok(if lines.len() == 2 && lines.iter().all(|line| says(line)) {
+            Ok(())
+        } else {
+            Err(seen)
+        })
+    })
+    .unwrap();
+    let network = node.ctl_json(&["network", "inspect", "tight"]).unwrap();
+    let problem = network[0]["Problem"].to_string();
+    assert!(problem.contains("no free address"), "{problem}");
+}
+
+fn another_leads(lab: &Lab, asked: usize, former: &str) {
+    eventually("another leader", WAIT_MAX, || {
+        let format = "{{.Hostname}} {{.ManagerStatus}}";
+        let list = lab.node(asked).ctl(&["node", "ls", "--format", format])?;
+        let mut leaders = list.lines().filter(|line| line.ends_with(" Leader"));
+        Ok(leaders.any(|line| !line.starts_with(former)))
+    })
+    .unwrap();
 }

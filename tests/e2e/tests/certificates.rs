@@ -218,22 +218,7 @@ fn short_lived_certificates_are_renewed_without_a_writer_noticing() {
     let lab = &*story.lab;
     let stop = AtomicBool::new(false);
     let (writes, seen) = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            let mut writes = 0usize;
-            while !stop.load(Ordering::Relaxed) {
-                let label = format!("n={writes}");
-                let write = ["service", "update", "-d", "--label-add", &label, "web"];
-                // By every manager in turn, so that two of three writes cross the network.
-                if let Err(error) = lab.node(writes % MANAGERS).ctl(&write) {
-                    stop.store(true, Ordering::Relaxed);
-                    panic!("write {writes}: {error:#}");
-                }
-                writes += 1;
-                // Enough to fall into every change, and not so much that nothing else runs.
-                std::thread::sleep(WRITE_PAUSE);
-            }
-            writes
-        });
+        let writer = scope.spawn(|| write_until(lab, &stop));
         let mut seen: Vec<BTreeSet<String>> = vec![BTreeSet::new(); NODES];
         let deadline =
             std::time::Instant::now() + Duration::from_secs(life_s * (renewals + 5) + 60);
@@ -272,4 +257,22 @@ fn short_lived_certificates_are_renewed_without_a_writer_noticing() {
         "{counts:?}"
     );
     story.wait_nodes_ready(NODES).unwrap();
+}
+
+/// Writes until told to stop, and tells to stop when a write fails. Returns how often it wrote.
+fn write_until(lab: &Lab, stop: &AtomicBool) -> usize {
+    let mut writes = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let label = format!("n={writes}");
+        let write = ["service", "update", "-d", "--label-add", &label, "web"];
+        // By every manager in turn, so that two of three writes cross the network.
+        if let Err(error) = lab.node(writes % MANAGERS).ctl(&write) {
+            stop.store(true, Ordering::Relaxed);
+            panic!("write {writes}: {error:#}");
+        }
+        writes += 1;
+        // Enough to fall into every change, and not so much that nothing else runs.
+        std::thread::sleep(WRITE_PAUSE);
+    }
+    writes
 }

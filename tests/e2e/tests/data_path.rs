@@ -59,11 +59,8 @@ fn form(lab: &Lab) {
     let init = ["init", "--advertise-addr", &address, "--data-path-addr"];
     refused(one, &[&init[..], &["data9"]].concat(), "nor an interface");
     refused(one, &[&init[..], &["data0:4789"]].concat(), "has a port");
-    refused(
-        one,
-        &[&init[..], &["10.88.0.7"]].concat(),
-        "10.88.0.1, fd88::1",
-    );
+    refused(one, &[&init[..], &["10.88.0.7"]].concat(), "10.88.0.1, ");
+    refused(one, &[&init[..], &["fd88::7"]].concat(), "fd88::1");
     one.ctl(&[&init[..], &["data0"]].concat()).unwrap();
     let token = one.ctl(&["join-token", "-q", "worker"]).unwrap();
     let join = ["join", "--token", token.trim(), "--data-path-addr"];

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use datapath_client::resolv_conf::ResolvConf;
 use datapath_client::{Datapath, NetworkRecords, RecordSet, SandboxView, TaskRecord};
-use network::{DEFAULT_BRIDGE, Sandbox};
+use network::{NAMES_PORT, Sandbox};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -22,9 +22,6 @@ use crate::networks::{asked, of_machine};
 mod check;
 
 use check::Checked;
-
-/// Port DNS has in every container.
-const DNS_PORT: u16 = 53;
 
 /// How long a container's start waits for the process; it is told later all the same.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -80,7 +77,7 @@ impl Discovery {
     /// Answers in a container, if it is on a network of the user's, and asks others as `dns` says.
     /// One whose names are not answered is better than none, so that a failure is told and no more.
     pub(crate) async fn add(&self, sandbox: &Sandbox, pid: i32, dns: &DnsConfig) {
-        let networks = named(sandbox);
+        let networks = sandbox.named_networks();
         if networks.is_empty() {
             return;
         }
@@ -91,7 +88,7 @@ impl Discovery {
         let view = SandboxView {
             networks,
             forwarding: ResolvConf::forwarding(&of_machine(), &asked(dns), is_outward),
-            dns_port: DNS_PORT,
+            dns_port: NAMES_PORT,
         };
         let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).map(OwnedFd::from);
         let (Ok(id), Ok(namespace)) = (sandbox.task.as_str().parse(), namespace) else {
@@ -165,15 +162,6 @@ impl Discovery {
             tracing::warn!(%error, "the datapath process does not know what is over");
         }
     }
-}
-
-/// Networks of a container whose names it may ask for.
-fn named(sandbox: &Sandbox) -> Vec<NetworkId> {
-    let interfaces = sandbox.interfaces.iter().filter(|one| !one.is_ingress);
-    let networks = interfaces.filter_map(|one| one.network);
-    networks
-        .filter(|network| *network != DEFAULT_BRIDGE)
-        .collect()
 }
 
 /// Tells the names of each network, whenever they change.

@@ -347,10 +347,7 @@ pub(crate) fn resolver(
     sandbox: Option<&Sandbox>,
     machine: &ResolvConf,
 ) -> Option<Dns> {
-    let is_users = |one: &network::Interface| {
-        !one.is_ingress && one.network.is_some_and(|network| network != DEFAULT_BRIDGE)
-    };
-    let is_answered = sandbox.is_some_and(|sandbox| sandbox.interfaces.iter().any(is_users));
+    let is_answered = sandbox.is_some_and(|sandbox| !sandbox.named_networks().is_empty());
     let asked = asked(&task.spec.container.dns);
     let conf = if is_answered {
         ResolvConf::for_sandbox(machine, &asked)

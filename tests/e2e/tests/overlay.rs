@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
@@ -150,6 +150,7 @@ fn tasks_on_different_nodes_reach_each_other_by_name() {
             assert_eq!(who["client"], own, "addresses between tasks are their own");
         }
     }
+    servers_of_names_have_their_port(&a[0]);
     networks_are_apart(&a[0], &other[0], vip_b);
     is_unreachable(&other[0], b[0].address_in(FRONT).unwrap());
 
@@ -158,6 +159,18 @@ fn tasks_on_different_nodes_reach_each_other_by_name() {
     remove_network(&lab, "front");
     remove_network(&lab, "back");
     nothing_is_left(&lab);
+}
+
+/// A program inside may answer names itself, at port 53 of all its addresses.
+fn servers_of_names_have_their_port(task: &Probe) {
+    let all = SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 53);
+    let answered = task.within(|| {
+        let held = (UdpSocket::bind(all)?, TcpListener::bind(all)?);
+        let answered = task.addresses_of("a");
+        drop(held);
+        answered
+    });
+    assert!(!answered.unwrap().is_empty(), "names are still answered");
 }
 
 /// Another network's names and addresses are out of reach, both ways.

@@ -2,7 +2,7 @@
 //! way out on the node.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use nft::mesh::{Outbound, Subnet, Surroundings};
 use nft::{Backend, Frontend, Port, Service, Services};
@@ -14,6 +14,13 @@ use crate::local::LocalSubnets;
 use crate::sandbox::{Base, Sandbox};
 use crate::state::LinkName;
 use crate::view::View;
+
+/// Where containers ask for names (S16.01), at port 53.
+const NAMES_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
+
+/// Port names are really answered at, so that a program inside may have 53 of all its addresses, as
+/// servers of names do. Above the range that Linux gives to connections (32768 to 60999).
+pub const NAMES_PORT: u16 = 61_053;
 
 /// What follows from one view; it is looked at for each container.
 #[derive(Debug, Default)]
@@ -65,14 +72,23 @@ impl Balance {
         balance
     }
 
-    /// Virtual addresses that a container may call: of services of its networks.
+    /// Virtual addresses that a container may call: of services of its networks, and the one where
+    /// it asks for names.
     pub(crate) fn inside(&self, sandbox: &Sandbox) -> Services {
         let networks = sandbox.interfaces.iter().filter_map(|one| one.network);
         let services = networks.filter_map(|network| self.by_network.get(&network));
-        services
-            .flatten()
+        let services = services.flatten();
+        let mut services: Services = services
             .map(|(frontend, to)| (*frontend, to.clone()))
-            .collect()
+            .collect();
+        if !sandbox.named_networks().is_empty() {
+            let answers = Backend::new(NAMES_ADDRESS).with_port(NAMES_PORT);
+            for protocol in [nft::Protocol::Udp, nft::Protocol::Tcp] {
+                let asked = Frontend::port(NAMES_ADDRESS, protocol, 53);
+                services.insert(asked, Service::new([answers]));
+            }
+        }
+        services
     }
 
     /// Ports of the node: those published on every node, and those of its containers.

@@ -47,6 +47,7 @@ mod view;
 
 pub use counters::Counts;
 pub use error::Error;
+pub use filter::NAMES_PORT;
 pub use network::{Adjusted, Network};
 pub use options::Options;
 pub use plan::Kind;

@@ -10,6 +10,7 @@ use types::{NetworkId, TaskId};
 use crate::Error;
 use crate::local::LocalSubnet;
 use crate::state::LinkName;
+use crate::view::DEFAULT_BRIDGE;
 
 /// A container's part in networks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +125,16 @@ impl Sandbox {
         outer.map_or_else(Vec::new, |one| {
             one.addresses.iter().map(IpNet::addr).collect()
         })
+    }
+
+    /// Networks whose names are answered in it: those of the user's.
+    #[must_use]
+    pub fn named_networks(&self) -> Vec<NetworkId> {
+        let interfaces = self.interfaces.iter().filter(|one| !one.is_ingress);
+        let networks = interfaces.filter_map(|one| one.network);
+        networks
+            .filter(|network| *network != DEFAULT_BRIDGE)
+            .collect()
     }
 
     /// The interface that carries published ports.

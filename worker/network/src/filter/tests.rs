@@ -113,3 +113,46 @@ fn when_all_would_be_passed_over_nobody_is() {
         assert_eq!(goes_to(view(&elsewhere), lost), expected, "{lost:?}");
     }
 }
+
+#[test]
+fn names_are_asked_for_at_port_53_where_they_are_answered() {
+    let sandbox = |network, is_ingress| {
+        let interface = crate::sandbox::Interface {
+            name: "eth0".to_owned(),
+            network,
+            is_ingress,
+            base: Base::Device {
+                parent: LinkName::existing("eth0"),
+                kind: crate::sandbox::DeviceKind::Macvlan,
+                mode: "bridge".to_owned(),
+            },
+            mac: [2; 6],
+            addresses: vec![],
+            on_link: vec![],
+            gateways: vec![],
+            mesh_gateways: vec![],
+            mtu_asked: None,
+        };
+        Sandbox {
+            task: TaskId::from_number(1),
+            interfaces: vec![interface],
+            host_ports: vec![],
+        }
+    };
+    let balance = Balance::default();
+    let user = Some(NetworkId::from_number(1));
+    let services = balance.inside(&sandbox(user, false));
+    assert_eq!(services.len(), 2, "by UDP and TCP");
+    for (asked, to) in services {
+        assert_eq!(asked.address, NAMES_ADDRESS);
+        assert_eq!(asked.port.unwrap().number, 53);
+        assert_eq!(to.backends[0].port, Some(NAMES_PORT));
+    }
+    for (network, is_ingress) in [
+        (None, false),
+        (user, true),
+        (Some(crate::DEFAULT_BRIDGE), false),
+    ] {
+        assert_eq!(balance.inside(&sandbox(network, is_ingress)).len(), 0);
+    }
+}

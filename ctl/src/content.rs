@@ -14,9 +14,9 @@ use types::{Config, Labels, Meta, Secret, Service, Timestamp};
 use crate::connect::Connection;
 use crate::error::Error;
 use crate::filter::Filters;
-use crate::format::{Column, Row, hidden, json, row, shown};
+use crate::format::{Column, Format, Row, hidden, json, print_objects, row, shown};
 use crate::service::{WaitFlags, Waiting};
-use crate::{human, natural};
+use crate::{human, natural, output};
 
 /// Bytes read of a file at most: more than the cluster takes, so that it says what is too much.
 const FILE_BYTES_MAX: u64 = 2 << 20;
@@ -131,7 +131,7 @@ impl Entry {
     }
 
     /// The object in the shape of Docker's API, with its versions.
-    pub(crate) fn object(&self) -> Value {
+    fn object(&self) -> Value {
         let versions = self.versions.iter().map(|version| {
             value!({ "Number": version.number, "CreatedAt": version.created_at.to_string() })
         });
@@ -146,7 +146,7 @@ impl Entry {
     }
 
     /// The object for people; a config with its content.
-    pub(crate) fn pretty(&self) -> String {
+    fn pretty(&self) -> String {
         let mut text = format!("ID:\t\t\t{}\nName:\t\t\t{}\n", self.id, self.name);
         if !self.labels.is_empty() {
             text.push_str("Labels:\n");
@@ -174,6 +174,16 @@ impl Entry {
         }
         text
     }
+}
+
+/// Prints them, for people or else for programs.
+pub(crate) fn show(entries: &[Entry], pretty: bool, format: Option<&Format>) -> Result<(), Error> {
+    if pretty {
+        let texts: Vec<_> = entries.iter().map(Entry::pretty).collect();
+        return Ok(output::write(&texts.join("\n"))?);
+    }
+    let objects: Vec<_> = entries.iter().map(Entry::object).collect();
+    print_objects(&objects, format)
 }
 
 /// Rows of those that match, by name.

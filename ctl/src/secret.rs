@@ -12,7 +12,7 @@ use crate::connect::{Connection, Host};
 use crate::content::{self, COLUMNS, Entry, FILTERS, change_labels, rows, template_driver};
 use crate::error::Error;
 use crate::filter::{Filter, Filters};
-use crate::format::{Format, print_list, print_objects};
+use crate::format::{Format, print_list};
 use crate::output;
 use crate::parse::key_value;
 use crate::service::WaitFlags;
@@ -138,13 +138,7 @@ impl Inspect {
                 Err(error) => errors.push(error),
             }
         }
-        if self.pretty {
-            let texts: Vec<_> = entries.iter().map(Entry::pretty).collect();
-            output::write(&texts.join("\n"))?;
-        } else {
-            let objects: Vec<_> = entries.iter().map(Entry::object).collect();
-            print_objects(&objects, self.format.as_ref())?;
-        }
+        content::show(&entries, self.pretty, self.format.as_ref())?;
         Error::join(errors)
     }
 }

@@ -7,8 +7,8 @@ use types::id::RandomIds;
 use types::secret::CONFIG_BYTES_MAX;
 use types::{Config, ConfigId, ConfigSpec, Meta, Timestamp, Version};
 
-use crate::content::{Content as _, ContentChanged, stored_at};
-use crate::{ControlApi, Error, Invalid, validate};
+use crate::content::{Content as _, ContentChanged, check_change, stored_at};
+use crate::{ControlApi, Error, validate};
 
 /// A change of a config.
 #[derive(Clone, Debug)]
@@ -80,7 +80,11 @@ impl ControlApi {
         let id = update.id.to_string();
         let read = Config::find(&self.state(), &id)?;
         let read = stored_at(&self.state(), &*read, update.version)?;
-        check_change(&read.spec, &update.spec)?;
+        let only_labels = ConfigSpec {
+            labels: update.spec.labels.clone(),
+            ..read.spec.clone()
+        };
+        check_change(&update.spec, &only_labels, &update.spec.labels)?;
         let mut changed = read.bare();
         changed.spec = update.spec;
         if let Some(data) = update.data {
@@ -94,12 +98,7 @@ impl ControlApi {
                 .write_content(&*read, is_changed.then_some(changed))
                 .await;
         }
-        self.propose(vec![Action::Update(Object::from(changed))])
-            .await?;
-        Ok(ContentChanged {
-            content: self.get_config(&id)?,
-            services: vec![],
-        })
+        self.write_labels(changed).await
     }
 
     /// Removes the config called `key`.
@@ -109,18 +108,4 @@ impl ControlApi {
     pub async fn remove_config(&self, key: &str) -> Result<String, Error> {
         self.remove_content::<Config>(key).await
     }
-}
-
-fn check_change(old: &ConfigSpec, new: &ConfigSpec) -> Result<(), Error> {
-    let only_labels = ConfigSpec {
-        labels: new.labels.clone(),
-        ..old.clone()
-    };
-    if *new != only_labels {
-        return Err(Error::Invalid(Invalid::new(
-            "Spec",
-            "only updates to Labels are allowed, and new content",
-        )));
-    }
-    validate::labels("Labels", &new.labels).map_err(Error::Invalid)
 }

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use prost::Message as _;
 use seal::{Plain, StoreKey};
 use store::{Action, Object, State, TRANSACTION_ACTIONS_MAX, TRANSACTION_BYTES_MAX};
-use types::{Cluster, Payload, Service, ServiceId, Version};
+use types::{Cluster, Labels, Payload, Service, ServiceId, Version};
 
 use crate::api::STALE_RETRIES_MAX;
 use crate::service::forward;
-use crate::{ControlApi, Error, Invalid};
+use crate::{ControlApi, Error, Invalid, validate};
 
 pub(crate) use kind::Content;
 pub(crate) use reference::resolve;
@@ -97,6 +97,19 @@ impl ControlApi {
         })
     }
 
+    /// Writes a secret or config of which only the spec changed.
+    pub(crate) async fn write_labels<C: Content>(
+        &self,
+        changed: C,
+    ) -> Result<ContentChanged<C>, Error> {
+        let id = changed.id_text();
+        self.propose(vec![Action::Update(changed.into())]).await?;
+        Ok(ContentChanged {
+            content: C::find(&self.state(), &id)?,
+            services: vec![],
+        })
+    }
+
     /// Writes a changed secret or config, and moves every service that refers to it to the version
     /// `newest`, in as few transactions as fit. Should it break off, doing it again completes it.
     pub(crate) async fn write_content<C: Content>(
@@ -138,6 +151,22 @@ impl ControlApi {
             content: C::find(&state, &read.id_text())?,
         })
     }
+}
+
+/// Nothing of a spec can change but its labels: `only_labels` is the stored one with those of
+/// `asked`.
+pub(crate) fn check_change<S: PartialEq>(
+    asked: &S,
+    only_labels: &S,
+    labels: &Labels,
+) -> Result<(), Error> {
+    if asked != only_labels {
+        return Err(Error::Invalid(Invalid::new(
+            "Spec",
+            "only updates to Labels are allowed, and new content",
+        )));
+    }
+    validate::labels("Labels", labels).map_err(Error::Invalid)
 }
 
 /// The stored object, provided it still has this version.

@@ -8,8 +8,8 @@ use types::id::RandomIds;
 use types::secret::{ContentId, ContentKey, SECRET_BYTES_MAX};
 use types::{Meta, Secret, SecretId, SecretSpec, Timestamp, Version};
 
-use crate::content::{Content as _, ContentChanged, stored_at};
-use crate::{ControlApi, Error, Invalid, validate};
+use crate::content::{Content as _, ContentChanged, check_change, stored_at};
+use crate::{ControlApi, Error, validate};
 
 /// A change of a secret.
 #[derive(Clone, Debug)]
@@ -89,7 +89,11 @@ impl ControlApi {
         let id = update.id.to_string();
         let read = Secret::find(&self.state(), &id)?;
         let read = stored_at(&self.state(), &*read, update.version)?;
-        check_change(&read.spec, &update.spec)?;
+        let only_labels = SecretSpec {
+            labels: update.spec.labels.clone(),
+            ..read.spec.clone()
+        };
+        check_change(&update.spec, &only_labels, &update.spec.labels)?;
         let mut changed = read.bare();
         changed.spec = update.spec;
         if let Some(sealed) = update.sealed {
@@ -108,12 +112,7 @@ impl ControlApi {
                 .write_content(&*read, is_changed.then_some(changed))
                 .await;
         }
-        self.propose(vec![Action::Update(Object::from(changed))])
-            .await?;
-        Ok(ContentChanged {
-            content: self.get_secret(&id)?,
-            services: vec![],
-        })
+        self.write_labels(changed).await
     }
 
     /// Removes the secret called `key`.
@@ -155,18 +154,4 @@ fn context(id: SecretId, version: u64) -> Vec<u8> {
         task: None,
     }
     .context()
-}
-
-fn check_change(old: &SecretSpec, new: &SecretSpec) -> Result<(), Error> {
-    let only_labels = SecretSpec {
-        labels: new.labels.clone(),
-        ..old.clone()
-    };
-    if *new != only_labels {
-        return Err(Error::Invalid(Invalid::new(
-            "Spec",
-            "only updates to Labels are allowed, and new content",
-        )));
-    }
-    validate::labels("Labels", &new.labels).map_err(Error::Invalid)
 }
